@@ -1,0 +1,111 @@
+"""What is measured, how often, and what goroutines has to reach."""
+
+from dataclasses import dataclass, field
+
+NS, SECONDS, BYTES = "ns", "s", "bytes"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached; a bound that is None is not set."""
+
+    go: float | None = None
+    """At most this many times Go's figure."""
+    peer: float | None = None
+    """At least this many times better than the best Python peer."""
+    limit: float | None = None
+    """At most this, in the benchmark's unit."""
+    text: str = ""
+    """The same in words, for the table."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One line of the table. Smaller figures are better throughout."""
+
+    name: str
+    title: str
+    target: Target
+    n: int = 2_000_000
+    """What the fast contenders are asked for; the slow ones do ``slow_n``."""
+    slow_n: int = 100_000
+    quick_n: int = 20_000
+    """What everybody is asked for with --quick; 0 leaves the benchmark out there."""
+    unit: str = NS
+    program: str = ""
+    """The name that the programs know it by, if it is not ``name``."""
+    max_rounds: int = 1000
+    """Long or very even benchmarks need fewer rounds than the others."""
+    without: frozenset[str] = field(default_factory=frozenset)
+    """Contenders that have no such thing."""
+
+    @property
+    def program_name(self) -> str:
+        return self.program or self.name
+
+    def count(self, *, quick: bool, slow: bool) -> int:
+        """How many operations a contender is asked for."""
+        if quick:
+            return self.quick_n
+        return self.slow_n if slow else self.n
+
+
+FAST = Target(go=1.0, peer=10.0, text="≤ 1.0 of Go, ≥ 10 times best peer")
+NEAR = Target(go=1.5, text="≤ 1.5 of Go")
+WITHIN_TWICE = Target(go=2.0, text="≤ 2.0 of Go")
+SMALL = Target(limit=2000, text="≤ 2.0 KB")
+
+NO_SELECT = frozenset({"gevent", "asyncio", "uvloop", "trio"})
+
+BENCHMARKS = (
+    Benchmark("yield", "yield", FAST),
+    Benchmark("unbuffered", "unbuffered channel, an item", FAST),
+    Benchmark("ping-pong", "ping-pong, a round trip", FAST),
+    Benchmark("buffered", "channel of 128, an item", WITHIN_TWICE),
+    Benchmark("spawn", "spawn and join", FAST),
+    Benchmark("select-2", "select of 2, an item", WITHIN_TWICE, without=NO_SELECT),
+    Benchmark("select-8", "select of 8, an item", NEAR, without=NO_SELECT),
+    Benchmark("ring", "ring of 1,000, a hop", NEAR),
+    Benchmark("sieve", "prime sieve, 1,000 primes", NEAR, n=1000, slow_n=1000, quick_n=1000),
+    Benchmark(
+        "sleepers",
+        "100,000 sleepers, CPU time",
+        Target(go=1.0, text="≤ 1.0 of Go"),
+        n=100_000,
+        slow_n=100_000,
+        quick_n=10_000,
+        unit=SECONDS,
+        max_rounds=3,
+    ),
+    Benchmark(
+        "memory-100k",
+        "a parked goroutine, of 100,000",
+        SMALL,
+        n=100_000,
+        slow_n=100_000,
+        quick_n=100_000,
+        unit=BYTES,
+        program="memory",
+        max_rounds=3,
+    ),
+    Benchmark(
+        "memory-1m",
+        "a parked goroutine, of 1,000,000",
+        SMALL,
+        n=1_000_000,
+        slow_n=1_000_000,
+        quick_n=0,
+        unit=BYTES,
+        program="memory",
+        max_rounds=1,
+    ),
+    Benchmark(
+        "import",
+        "import, above bare Python",
+        Target(limit=15e6, text="≤ 15 ms"),
+        n=20,
+        slow_n=20,
+        quick_n=5,
+        without=frozenset({"go"}),
+    ),
+)

@@ -1,0 +1,181 @@
+"""The benchmarks on gevent: greenlets, its channel and queue."""
+
+import sys
+from collections.abc import Callable
+from itertools import count
+from random import random
+from time import perf_counter_ns
+
+import gevent
+import harness
+from gevent.queue import Channel, Queue
+
+
+def yields(n: int) -> float:
+    """Two greenlets give way to each other ``n`` times each; ns per call."""
+    start = perf_counter_ns()
+    join(gevent.spawn(yielder, n), gevent.spawn(yielder, n))
+    return harness.per_op(start, 2 * n)
+
+
+def join(*greenlets: gevent.Greenlet) -> None:
+    """Wait for all; what one of them raised is raised here."""
+    gevent.joinall(greenlets, raise_error=True)
+
+
+def yielder(n: int) -> None:
+    for _ in range(n):
+        gevent.sleep(0)
+
+
+def spawn(n: int) -> float:
+    """Greenlets that do nothing but finish, in batches; ns per greenlet."""
+    batches = max(1, n // harness.BATCH)
+    start = perf_counter_ns()
+    for _ in range(batches):
+        batch = [gevent.spawn(nothing) for _ in range(harness.BATCH)]
+        for greenlet in batch:  # quicker than joinall
+            greenlet.join()
+    return harness.per_op(start, batches * harness.BATCH)
+
+
+def nothing() -> None:
+    pass
+
+
+def unbuffered(n: int) -> float:
+    """One greenlet sends ``n`` items to another; ns per item."""
+    return stream(Channel(), n)
+
+
+def buffered(n: int) -> float:
+    """The same through a buffer; ns per item."""
+    return stream(Queue(harness.BUFFER), n)
+
+
+def stream(queue: Channel | Queue, n: int) -> float:
+    start = perf_counter_ns()
+    join(gevent.spawn(producer, queue, n), gevent.spawn(consumer, queue, n))
+    return harness.per_op(start, n)
+
+
+def producer(queue: Channel | Queue, n: int) -> None:
+    for i in range(n):
+        queue.put(i)
+
+
+def consumer(queue: Channel | Queue, n: int) -> None:
+    for _ in range(n):
+        queue.get()
+
+
+def ping_pong(n: int) -> float:
+    """There and back over two unbuffered channels; ns per round trip."""
+    ping, pong = Channel(), Channel()
+    start = perf_counter_ns()
+    join(gevent.spawn(pinger, ping, pong, n), gevent.spawn(ponger, ping, pong, n))
+    return harness.per_op(start, n)
+
+
+def pinger(ping: Channel, pong: Channel, n: int) -> None:
+    for i in range(n):
+        ping.put(i)
+        pong.get()
+
+
+def ponger(ping: Channel, pong: Channel, n: int) -> None:
+    for i in range(n):
+        ping.get()
+        pong.put(i)
+
+
+def ring(n: int) -> float:
+    """A token goes round a ring of greenlets, the caller among them; ns per hop."""
+    laps = max(1, n // harness.RING)
+    first = last = Channel()
+    for _ in range(harness.RING - 1):
+        following = Channel()
+        gevent.spawn(pass_on, last, following, laps)
+        last = following
+    start = perf_counter_ns()
+    for _ in range(laps):
+        first.put(0)
+        last.get()
+    return harness.per_op(start, laps * harness.RING)
+
+
+def pass_on(source: Channel, target: Channel, laps: int) -> None:
+    for _ in range(laps):
+        target.put(source.get() + 1)
+
+
+def sieve(n: int) -> float:
+    """The first ``n`` primes by the classic chain of filters; ns for all."""
+    start = perf_counter_ns()
+    ch = Channel()
+    chain = [gevent.spawn(generate, ch)]
+    for _ in range(n):
+        prime = ch.get()
+        following = Channel()
+        chain.append(gevent.spawn(filter_multiples, ch, following, prime))
+        ch = following
+    taken = harness.per_op(start, 1)
+    gevent.killall(chain)
+    return taken
+
+
+def generate(ch: Channel) -> None:
+    for i in count(2):
+        ch.put(i)
+
+
+def filter_multiples(source: Channel, target: Channel, prime: int) -> None:
+    while True:
+        i = source.get()
+        if i % prime != 0:
+            target.put(i)
+
+
+def sleepers(n: int) -> float:
+    """``n`` greenlets sleep for random times; CPU seconds of the whole process."""
+    join(*[gevent.spawn(sleeper) for _ in range(n)])
+    return harness.cpu_seconds()
+
+
+def sleeper() -> None:
+    for _ in range(harness.NAPS):
+        gevent.sleep(random() * harness.LONGEST_NAP)
+
+
+def memory(n: int) -> float:
+    """``n`` greenlets wait in a receive; bytes of resident memory for each."""
+    ch = Channel()
+    parked = [0]
+    before = harness.resident_bytes()
+    for _ in range(n):
+        gevent.spawn(park, ch, parked)
+    while parked[0] < n:
+        gevent.sleep(0)
+    gevent.sleep(0)
+    harness.report_memory(before, n)
+
+
+def park(ch: Channel, parked: list[int]) -> None:
+    parked[0] += 1
+    ch.get()
+
+
+BENCHMARKS: dict[str, Callable[[int], float]] = {
+    "yield": yields,
+    "unbuffered": unbuffered,
+    "ping-pong": ping_pong,
+    "buffered": buffered,
+    "spawn": spawn,
+    "ring": ring,
+    "sieve": sieve,
+    "sleepers": sleepers,
+    "memory": memory,
+}
+
+if __name__ == "__main__":
+    harness.main(BENCHMARKS, sys.argv[1:])

@@ -1,0 +1,74 @@
+// Command bench is Go's side of the comparison: it runs one benchmark and
+// prints its figure as one JSON line, as the Python programs do.
+//
+// Usage: bench NAME N
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+// A benchmark does n operations and returns its figure in its unit.
+type benchmark struct {
+	unit string
+	cold bool // a warm-up would falsify it
+	run  func(n int) float64
+}
+
+var benchmarks = map[string]benchmark{
+	"yield":      {"ns", false, yield},
+	"unbuffered": {"ns", false, unbuffered},
+	"ping-pong":  {"ns", false, pingPong},
+	"buffered":   {"ns", false, buffered},
+	"spawn":      {"ns", false, spawn},
+	"select-2":   {"ns", false, select2},
+	"select-8":   {"ns", false, select8},
+	"ring":       {"ns", false, ring},
+	"sieve":      {"ns", false, sieve},
+	"sleepers":   {"s", true, sleepers},
+	"memory":     {"bytes", true, memory},
+}
+
+type result struct {
+	Benchmark string  `json:"benchmark"`
+	N         int     `json:"n"`
+	Value     float64 `json:"value"`
+	Unit      string  `json:"unit"`
+}
+
+func main() {
+	if len(os.Args) != 3 {
+		fail("usage: bench NAME N")
+	}
+	name := os.Args[1]
+	bench, known := benchmarks[name]
+	if !known {
+		fail("bench: no benchmark named " + name)
+	}
+	n, err := strconv.Atoi(os.Args[2])
+	if err != nil || n < 1 {
+		fail("bench: N must be a positive integer")
+	}
+	if !bench.cold {
+		bench.run(max(1, n/10))
+	}
+	line, err := json.Marshal(result{name, n, bench.run(n), bench.unit})
+	if err != nil {
+		fail(err.Error())
+	}
+	fmt.Println(string(line))
+}
+
+func fail(message string) {
+	fmt.Fprintln(os.Stderr, message)
+	os.Exit(2)
+}
+
+// perOp divides the time since start by the number of operations done.
+func perOp(start time.Time, operations int) float64 {
+	return float64(time.Since(start).Nanoseconds()) / float64(operations)
+}

@@ -1,0 +1,140 @@
+"""The results in words and numbers: a markdown table and JSON."""
+
+import datetime
+import os
+import platform
+from typing import Any
+
+from benchmarks.catalog import BYTES, SECONDS, Benchmark
+from benchmarks.contenders import TITLES
+from benchmarks.results import Results
+
+NOTHING = "-"
+
+
+def format_value(value: float, unit: str) -> str:
+    """A figure with three digits and the unit that suits its size."""
+    if unit == BYTES:
+        return _scaled(value, ("B", "KB", "MB", "GB"))
+    return _scaled(value * 1e9 if unit == SECONDS else value, ("ns", "µs", "ms", "s"))
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    *smaller, unit = units
+    for candidate in smaller:
+        if abs(value) < 999.5:
+            unit = candidate
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
+
+
+def format_ratio(ratio: float) -> str:
+    """A ratio with as many digits as tell something."""
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
+
+
+def markdown(results: Results) -> str:
+    """The table for the README, what was measured where above it, gaps below."""
+    blocks = [_conditions(results), _table(results), *_gaps(results)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _conditions(results: Results) -> str:
+    versions = ", ".join(f"{c.title} {c.version}" for c in results.contenders)
+    haste = " **Quick run: not for publication.**" if results.quick else ""
+    return (
+        f"{today()}, {cpu_model()}, {platform.system()} {platform.machine()}, every program "
+        f"on one core, up to {results.rounds} interleaved rounds, medians. {versions}.{haste}"
+    )
+
+
+def _table(results: Results) -> str:
+    names = [c.name for c in results.contenders]
+    header = ["", *(TITLES[n] for n in names), "ours / Go", "best peer / ours", "target", ""]
+    rows = [header, ["---", *("--:" for _ in names), "--:", "--:", "---", "---"]]
+    rows += [_row(results, benchmark, names) for benchmark in results.benchmarks]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(results: Results, benchmark: Benchmark, names: list[str]) -> list[str]:
+    ratio = results.ratio_to_go(benchmark)
+    lead = results.lead_over_peer(benchmark)
+    best = results.best_peer(benchmark)
+    return [
+        benchmark.title,
+        *(_cell(results, benchmark, name) for name in names),
+        NOTHING if ratio is None else format_ratio(ratio),
+        NOTHING if lead is None or best is None else f"{format_ratio(lead)} ({TITLES[best[0]]})",
+        benchmark.target.text,
+        results.verdict(benchmark),
+    ]
+
+
+def _cell(results: Results, benchmark: Benchmark, name: str) -> str:
+    if (benchmark.name, name) in results.failed:
+        return "failed"
+    value = results.figure(benchmark, name)
+    return NOTHING if value is None else format_value(value, benchmark.unit)
+
+
+def _gaps(results: Results) -> list[str]:
+    """Who and what is missing from the table."""
+    if not results.absent:
+        return []
+    return [f"Not run: {', '.join(TITLES[name] for name in results.absent)}."]
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Everything measured, for machines; no paths and nothing personal in it."""
+    return {
+        "date": today(),
+        "machine": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        },
+        "quick": results.quick,
+        "rounds": results.rounds,
+        "versions": {c.name: c.version for c in results.contenders},
+        "benchmarks": {b.name: _benchmark_json(results, b) for b in results.benchmarks},
+    }
+
+
+def _benchmark_json(results: Results, benchmark: Benchmark) -> dict[str, Any]:
+    measured = {
+        contender.name: {
+            "n": benchmark.count(quick=results.quick, slow=contender.slow),
+            "median": results.figure(benchmark, contender.name),
+            "samples": results.samples[benchmark.name, contender.name],
+        }
+        for contender in results.contenders
+        if (benchmark.name, contender.name) in results.samples
+    }
+    return {
+        "title": benchmark.title,
+        "unit": benchmark.unit,
+        "target": benchmark.target.text,
+        "verdict": results.verdict(benchmark),
+        "ratio_to_go": results.ratio_to_go(benchmark),
+        "lead_over_best_peer": results.lead_over_peer(benchmark),
+        "failed": [name for bench, name in results.failed if bench == benchmark.name],
+        "contenders": measured,
+    }
+
+
+def today() -> str:
+    """The date as ISO 8601 writes it."""
+    return datetime.date.today().isoformat()
+
+
+def cpu_model() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    try:
+        with open("/proc/cpuinfo") as cpuinfo:
+            for line in cpuinfo:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

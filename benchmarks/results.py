@@ -1,0 +1,81 @@
+"""The figures of a run, and what follows from them."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.catalog import Benchmark
+from benchmarks.contenders import GO, OURS, PEERS, Contender
+
+MET, MISSED, UNKNOWN = "met", "missed", "?"
+
+
+@dataclass
+class Results:
+    """Everything that was measured, and what could not be."""
+
+    benchmarks: Sequence[Benchmark]
+    contenders: Sequence[Contender]
+    quick: bool
+    rounds: int
+    samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """By the names of benchmark and contender, in the order of the rounds."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """Contenders that could not be had, and why."""
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By the names of benchmark and contender: how the program ended."""
+
+    def add(self, benchmark: Benchmark, contender: Contender, value: float) -> None:
+        """Note one round's figure."""
+        self.samples.setdefault((benchmark.name, contender.name), []).append(value)
+
+    def figure(self, benchmark: Benchmark, contender: str) -> float | None:
+        """The median over the rounds, or None if there is nothing."""
+        samples = self.samples.get((benchmark.name, contender))
+        return statistics.median(samples) if samples else None
+
+    def best_peer(self, benchmark: Benchmark) -> tuple[str, float] | None:
+        """The best Python peer and its figure."""
+        figures = [(self.figure(benchmark, peer), peer) for peer in PEERS]
+        known = [(value, peer) for value, peer in figures if value is not None]
+        if not known:
+            return None
+        value, peer = min(known)
+        return peer, value
+
+    def ratio_to_go(self, benchmark: Benchmark) -> float | None:
+        """Our figure as a multiple of Go's."""
+        ours, go = self.figure(benchmark, OURS), self.figure(benchmark, GO)
+        return ours / go if ours is not None and go is not None else None
+
+    def lead_over_peer(self, benchmark: Benchmark) -> float | None:
+        """How many times better than the best Python peer we are."""
+        ours, best = self.figure(benchmark, OURS), self.best_peer(benchmark)
+        return best[1] / ours if ours is not None and best is not None else None
+
+    def verdict(self, benchmark: Benchmark) -> str:
+        """Whether the target was met; UNKNOWN if a figure that it needs is missing."""
+        target = benchmark.target
+        ours = self.figure(benchmark, OURS)
+        checks = [
+            at_most(self.ratio_to_go(benchmark), target.go),
+            at_least(self.lead_over_peer(benchmark), target.peer),
+            at_most(ours, target.limit),
+        ]
+        if MISSED in checks:
+            return MISSED
+        return UNKNOWN if UNKNOWN in checks else MET
+
+
+def at_most(value: float | None, bound: float | None) -> str:
+    """The verdict on an upper bound; without one it is met."""
+    if bound is None:
+        return MET
+    if value is None:
+        return UNKNOWN
+    return MET if value <= bound else MISSED
+
+
+def at_least(value: float | None, bound: float | None) -> str:
+    """The verdict on a lower bound; without one it is met."""
+    return at_most(None if value is None else -value, None if bound is None else -bound)

@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * compat.h: all that differs between CPython versions, in one place.
+ *
+ * A switch of goroutines must carry along what CPython keeps in the thread
+ * state for the code that runs on it.  PyState is that set; pystate_save,
+ * pystate_load and pystate_fresh move it.  The rest of the core knows no
+ * version.
+ *
+ * Fields and where CPython keeps them:
+ *   3.11, 3.12   cframe, a pointer into the C stack, heads the frame chain;
+ *                3.11 also keeps use_tracing in it (pystate_resumed sets it).
+ *   3.13+        current_frame.
+ *   3.11         one recursion counter; 3.12 and 3.13 count C recursion apart;
+ *                3.14+ check the C stack's addresses, which stay right since
+ *                goroutines run on the thread's own stack.
+ *   3.12+        the chain of frames runs through "entry frames" in the C
+ *                stack, which are gone while the goroutine is parked:
+ *                frames_unlink takes them out of the chain (so that f_back,
+ *                tracebacks and the dump are safe), frames_relink undoes it.
+ *   3.14t+       frames may hold deferred (uncounted) references, which the
+ *                collector finds only on the stacks of running threads:
+ *                frames_strengthen turns them into counted ones.
+ */
+#ifndef GOROUTINES_COMPAT_H
+#define GOROUTINES_COMPAT_H
+
+#if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x03100000
+#error "goroutines supports CPython 3.11 to 3.15"
+#endif
+
+/* Python's internal headers define a few things that ours must not see. */
+#include "internal/pycore_frame.h"
+#if PY_VERSION_HEX >= 0x030E0000
+#include "internal/pycore_interpframe.h"
+#include "internal/pycore_stackref.h"
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+#include "internal/pycore_ceval.h"
+#include "internal/pycore_critical_section.h"
+#endif
+#include "internal/pycore_context.h"
+#include "internal/pycore_hamt.h"
+#include "internal/pycore_interp.h"
+#include "internal/pycore_pystate.h"
+#include "internal/pycore_runtime.h"
+#if PY_VERSION_HEX >= 0x030D0000
+#include "internal/pycore_tstate.h"
+#endif
+
+/* initial-exec thread locals are one load; musl cannot dlopen such a library. */
+#if defined(__linux__) && defined(__GLIBC__)
+#define TLS_MODEL __attribute__((tls_model("initial-exec")))
+#else
+#define TLS_MODEL
+#endif
+
+typedef struct _PyInterpreterFrame PyFrameData;
+
+typedef struct {
+#if PY_VERSION_HEX < 0x030D0000
+    _PyCFrame *cframe;
+#endif
+    PyFrameData *frame; /* the innermost Python frame */
+    PyFrameData *entry; /* 3.12+: list of entry frames taken out of the chain */
+    _PyStackChunk *chunk;
+    PyObject **top, **limit;
+    _PyErr_StackItem *exc_info;
+    _PyErr_StackItem exc_state;
+#if PY_VERSION_HEX < 0x030C0000
+    PyObject *exc_type, *exc_value, *exc_tb;
+#else
+    PyObject *exc;
+#endif
+    PyObject *context; /* owned */
+    PyObject *trash;
+    int depth; /* Python frames (3.11: and C calls) in use */
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
+    int c_left;
+#endif
+#if PY_VERSION_HEX < 0x030D0000
+    int trash_nesting;
+#endif
+    int headroom;
+    int tracing;
+    int what;
+#if PY_VERSION_HEX >= 0x030E0000
+    PyObject *executor;
+#endif
+#ifdef Py_GIL_DISABLED
+    uintptr_t critical_section;
+#if PY_VERSION_HEX >= 0x030E0000
+    struct _PyCStackRef *c_stack_refs;
+#endif
+#endif
+} PyState;
+
+/* ---- small readers -------------------------------------------------------- */
+
+static inline PyFrameData *
+pystate_current_frame(PyThreadState *ts)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return ts->cframe->current_frame;
+#else
+    return ts->current_frame;
+#endif
+}
+
+/* A frame in the C stack that belongs to the evaluation loop, not to code. */
+static inline bool
+frame_is_entry(PyFrameData *f)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    (void)f;
+    return false;
+#else
+    return f->owner >= 3; /* FRAME_OWNED_BY_CSTACK, later _INTERPRETER */
+#endif
+}
+
+static inline PyCodeObject *
+frame_code(PyFrameData *f)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return f->f_code;
+#else
+    return _PyFrame_GetCode(f);
+#endif
+}
+
+static inline int
+frame_lasti(PyFrameData *f)
+{
+    return _PyInterpreterFrame_LASTI(f) * (int)sizeof(_Py_CODEUNIT);
+}
+
+/* Signal handlers are waiting to be run by the main thread. */
+static inline bool
+signals_pending(PyThreadState *ts)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return (*(volatile uintptr_t *)&ts->eval_breaker & _PY_SIGNALS_PENDING_BIT) != 0;
+#else
+    (void)ts;
+    return *(volatile int *)&_PyRuntime.ceval.signals_pending != 0;
+#endif
+}
+
+static inline bool
+context_is_empty(PyObject *ctx)
+{
+    return ctx == NULL || ((PyContext *)ctx)->ctx_vars->h_count == 0;
+}
+
+/* ---- frames of a parked goroutine ------------------------------------------- */
+
+#if PY_VERSION_HEX >= 0x030C0000
+/* While out of the chain an entry frame is linked through two fields that
+ * CPython leaves unused in it: f_globals -> the next one, f_builtins -> the
+ * frame whose `previous` it was.  Entry frames at or above `base` are not
+ * copied away, so the chain may keep them. */
+static inline PyFrameData *
+frames_unlink(PyFrameData *f, char *base)
+{
+    char *sp = __builtin_frame_address(0);
+    PyFrameData *list = NULL;
+    while (f != NULL) {
+        PyFrameData *back = f->previous;
+        if ((char *)back >= base && frame_is_entry(back)) {
+            break;
+        }
+        if (back == NULL || (char *)back < sp || !frame_is_entry(back)) {
+            f = back;
+            continue;
+        }
+        back->f_globals = (PyObject *)list;
+        back->f_builtins = (PyObject *)f;
+        list = back;
+        f->previous = back->previous;
+    }
+    return list;
+}
+
+/* The list runs from the outermost entry frame inwards: the reverse order. */
+static inline void
+frames_relink(PyFrameData *entry)
+{
+    while (entry != NULL) {
+        PyFrameData *next = (PyFrameData *)entry->f_globals;
+        ((PyFrameData *)entry->f_builtins)->previous = entry;
+        entry = next;
+    }
+}
+#endif
+
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+static inline void
+stackref_strengthen(_PyStackRef *r)
+{
+    if (PyStackRef_IsNull(*r) || PyStackRef_IsTaggedInt(*r) || !PyStackRef_IsDeferred(*r)) {
+        return;
+    }
+    PyObject *o = PyStackRef_AsPyObjectBorrow(*r);
+    if (!_Py_IsImmortal(o)) {
+        *r = PyStackRef_FromPyObjectSteal(Py_NewRef(o));
+    }
+}
+
+static inline void
+frames_strengthen(_PyThreadStateImpl *ts)
+{
+    for (PyFrameData *f = ts->base.current_frame; f != NULL; f = f->previous) {
+        if (frame_is_entry(f)) {
+            continue;
+        }
+        stackref_strengthen(&f->f_funcobj);
+        stackref_strengthen(&f->f_executable);
+        if (f->stackpointer != NULL) {
+            for (_PyStackRef *r = f->localsplus; r < f->stackpointer; r++) {
+                stackref_strengthen(r);
+            }
+        }
+    }
+    for (_PyCStackRef *r = ts->c_stack_refs; r != NULL; r = r->next) {
+        stackref_strengthen(&r->ref);
+    }
+}
+#endif
+
+/* ---- save, load, fresh ------------------------------------------------------ */
+
+/* Take ts's state into p: the goroutine is about to leave the stack. */
+static inline void
+pystate_save(PyThreadState *ts, PyState *p, char *base)
+{
+#ifdef Py_GIL_DISABLED
+    p->critical_section = ts->critical_section;
+    if (ts->critical_section != 0) {
+        _PyCriticalSection_SuspendAll(ts);
+        p->critical_section = ts->critical_section;
+        ts->critical_section = 0;
+    }
+#if PY_VERSION_HEX >= 0x030E0000
+    frames_strengthen((_PyThreadStateImpl *)ts);
+    p->c_stack_refs = ((_PyThreadStateImpl *)ts)->c_stack_refs;
+#endif
+#endif
+#if PY_VERSION_HEX < 0x030D0000
+    p->cframe = ts->cframe;
+#endif
+    p->frame = pystate_current_frame(ts);
+#if PY_VERSION_HEX >= 0x030C0000
+    p->entry = frames_unlink(p->frame, base);
+#endif
+    p->chunk = ts->datastack_chunk;
+    p->top = ts->datastack_top;
+    p->limit = ts->datastack_limit;
+    p->exc_info = ts->exc_info;
+    p->exc_state = ts->exc_state;
+    p->context = ts->context;
+    p->headroom = ts->recursion_headroom;
+    p->tracing = ts->tracing;
+#if PY_VERSION_HEX < 0x030C0000
+    p->exc_type = ts->curexc_type;
+    p->exc_value = ts->curexc_value;
+    p->exc_tb = ts->curexc_traceback;
+    p->depth = ts->recursion_limit - ts->recursion_remaining;
+    p->what = ts->tracing_what;
+#else
+    p->exc = ts->current_exception;
+    p->depth = ts->py_recursion_limit - ts->py_recursion_remaining;
+    p->what = ts->what_event;
+#endif
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
+    p->c_left = ts->c_recursion_remaining;
+#endif
+#if PY_VERSION_HEX < 0x030C0000
+    p->trash = ts->trash_delete_later;
+    p->trash_nesting = ts->trash_delete_nesting;
+#elif PY_VERSION_HEX < 0x030D0000
+    p->trash = ts->trash.delete_later;
+    p->trash_nesting = ts->trash.delete_nesting;
+#else
+    p->trash = ts->delete_later;
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    p->executor = ts->current_executor;
+#endif
+}
+
+/* Put p's state into ts: the goroutine is about to come back. */
+static inline void
+pystate_load(PyThreadState *ts, PyState *p)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    ts->cframe = p->cframe;
+#else
+    ts->current_frame = p->frame;
+#endif
+    ts->datastack_chunk = p->chunk;
+    ts->datastack_top = p->top;
+    ts->datastack_limit = p->limit;
+    ts->exc_info = p->exc_info;
+    ts->exc_state = p->exc_state;
+    ts->context = p->context;
+    ts->context_ver++;
+    ts->recursion_headroom = p->headroom;
+    ts->tracing = p->tracing;
+#if PY_VERSION_HEX < 0x030C0000
+    ts->curexc_type = p->exc_type;
+    ts->curexc_value = p->exc_value;
+    ts->curexc_traceback = p->exc_tb;
+    ts->recursion_remaining = ts->recursion_limit - p->depth;
+    ts->tracing_what = p->what;
+#else
+    ts->current_exception = p->exc;
+    ts->py_recursion_remaining = ts->py_recursion_limit - p->depth;
+    ts->what_event = p->what;
+#endif
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
+    ts->c_recursion_remaining = p->c_left;
+#endif
+#if PY_VERSION_HEX < 0x030C0000
+    ts->trash_delete_later = p->trash;
+    ts->trash_delete_nesting = p->trash_nesting;
+#elif PY_VERSION_HEX < 0x030D0000
+    ts->trash.delete_later = p->trash;
+    ts->trash.delete_nesting = p->trash_nesting;
+#else
+    ts->delete_later = p->trash;
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    ts->current_executor = p->executor;
+#endif
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    ((_PyThreadStateImpl *)ts)->c_stack_refs = p->c_stack_refs;
+#endif
+}
+
+/* What must wait until the goroutine's slice is back in the stack. */
+static inline void
+pystate_resumed(PyThreadState *ts, PyState *p)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    ts->cframe->use_tracing =
+        (ts->tracing == 0 && (ts->c_tracefunc != NULL || ts->c_profilefunc != NULL)) ? 255 : 0;
+#else
+    frames_relink(p->entry);
+    p->entry = NULL;
+#endif
+#ifdef Py_GIL_DISABLED
+    if (p->critical_section != 0) {
+        ts->critical_section = p->critical_section;
+        p->critical_section = 0;
+        _PyCriticalSection_Resume(ts);
+    }
+#endif
+}
+
+/* Fill p with the state that a goroutine starts in; p->context is set already. */
+static inline void
+pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left)
+{
+#if PY_VERSION_HEX < 0x030D0000
+#if PY_VERSION_HEX < 0x030C0000
+    ts->root_cframe.use_tracing = (ts->c_tracefunc != NULL || ts->c_profilefunc != NULL) ? 255 : 0;
+#endif
+    p->cframe = &ts->root_cframe; /* its current_frame is always NULL */
+    p->frame = NULL;
+#elif PY_VERSION_HEX >= 0x030F0000
+    p->frame = ts->base_frame;
+#else
+    p->frame = NULL;
+#endif
+    p->entry = NULL;
+    p->chunk = chunk;
+    /* CPython never frees a chunk whose first slot is skipped: ours. */
+    p->top = &chunk->data[1];
+    p->limit = (PyObject **)((char *)chunk + chunk->size);
+    p->exc_info = &ts->exc_state;
+    p->exc_state.exc_value = NULL;
+    p->exc_state.previous_item = NULL;
+    p->trash = NULL;
+    p->depth = 0;
+    p->headroom = 0;
+    p->tracing = 0;
+#if PY_VERSION_HEX < 0x030C0000
+    p->exc_type = p->exc_value = p->exc_tb = NULL;
+    p->what = 0;
+#else
+    p->exc = NULL;
+    p->what = -1;
+#endif
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
+    p->c_left = c_left;
+#else
+    (void)c_left;
+#endif
+#if PY_VERSION_HEX < 0x030D0000
+    p->trash_nesting = 0;
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    p->executor = NULL;
+#endif
+#ifdef Py_GIL_DISABLED
+    p->critical_section = 0;
+#if PY_VERSION_HEX >= 0x030E0000
+    p->c_stack_refs = NULL;
+#endif
+#endif
+}
+
+static inline int
+pystate_c_left(PyThreadState *ts)
+{
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
+    return ts->c_recursion_remaining;
+#else
+    (void)ts;
+    return 0;
+#endif
+}
+
+/* The exception being handled further out includes an instance of `type`. */
+static inline bool
+pystate_handles(PyThreadState *ts, PyObject *type)
+{
+    for (_PyErr_StackItem *i = ts->exc_info; i != NULL; i = i->previous_item) {
+        if (i->exc_value != NULL && i->exc_value != Py_None &&
+            PyErr_GivenExceptionMatches(i->exc_value, type)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* PyErr_GetRaisedException and its partner came in 3.12. */
+static inline PyObject *
+take_raised(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL) {
+        PyException_SetTraceback(value, tb);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(tb);
+    return value;
+#endif
+}
+
+/* Raise exc; its reference is taken over. */
+static inline void
+set_raised(PyObject *exc)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exc);
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc, PyException_GetTraceback(exc));
+#endif
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * debug.c: the deadlock check, throw, and the torture build.
+ *
+ * The deadlock check runs when a thread is about to sleep.  It is a deadlock
+ * when every M sleeps with an empty inbox, no timer is armed, no call is in
+ * the blocking pool, no other thread of the process runs Python (it could use
+ * a channel at any time), and no signal handler of the user's could wake
+ * anybody.  A waker clears `sleeping` of the M that it wakes before it sleeps
+ * itself, so a look under sched.mu at all Ms is a consistent one.
+ */
+#include "runtime.h"
+
+#include <stdio.h>
+
+/* ---- deadlock ------------------------------------------------------------------------ */
+
+static bool
+all_asleep(void)
+{
+    bool asleep = true;
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL && asleep; m = m->next) {
+        asleep = m->is_worker || (atomic_load(&m->sleeping) && atomic_load(&m->inbox) == NULL);
+    }
+    UNLOCK_SCHED();
+    return asleep;
+}
+
+static bool
+thread_sleeps_in_runtime(PyThreadState *ts)
+{
+    M *m = sched.ms;
+    while (m != NULL && m->ts != ts) {
+        m = m->next;
+    }
+    return m != NULL && atomic_load(&m->sleeping);
+}
+
+#ifdef Py_GIL_DISABLED
+#define LOCK_THREADS() PyMutex_Lock(&_PyRuntime.interpreters.mutex)
+#define UNLOCK_THREADS() PyMutex_Unlock(&_PyRuntime.interpreters.mutex)
+#else
+#define LOCK_THREADS() ((void)0)
+#define UNLOCK_THREADS() ((void)0)
+#endif
+
+/* A thread that runs Python and does not wait in the runtime. */
+static bool
+foreign_thread_lives(void)
+{
+    bool lives = false;
+    LOCK_THREADS();
+    LOCK_SCHED();
+    PyThreadState *ts = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    for (; ts != NULL && !lives; ts = ts->next) {
+        lives = !thread_sleeps_in_runtime(ts) && !blocking_is_worker(ts);
+    }
+    UNLOCK_SCHED();
+    UNLOCK_THREADS();
+    return lives;
+}
+
+/* True: main was woken with Deadlock.  *held_back: only a foreign thread, whose
+ * end nobody will tell us, stands against it. */
+int
+deadlock_check(M *m, bool *held_back)
+{
+    (void)m;
+    if (atomic_load(&sched.nblocking) != 0 || sched.maing == NULL || !all_asleep()) {
+        return 0;
+    }
+    if (foreign_thread_lives()) {
+        *held_back = true;
+        return 0;
+    }
+    PyObject *exc = PyObject_CallNoArgs(sched.deadlock);
+    if (exc == NULL) {
+        PyErr_WriteUnraisable(sched.deadlock);
+        return 0;
+    }
+    bool raise = PyExceptionInstance_Check(exc) && all_asleep();
+    if (raise) {
+        g_interrupt(sched.maing, exc);
+    }
+    Py_DECREF(exc);
+    return raise;
+}
+
+/* ---- throw ------------------------------------------------------------------------------ */
+
+static void
+dump_one(G *g)
+{
+    fprintf(stderr, "goroutine %lld [%s%s%s]\n", (long long)g->id, g_state_name(g),
+            g->status == G_WAITING ? ": " : "",
+            g->status == G_WAITING ? wait_reason_name[g->reason] : "");
+    PyObject *frames = g_frames(g);
+    for (Py_ssize_t i = 0; frames != NULL && i < PyList_GET_SIZE(frames); i++) {
+        PyObject *item = PyList_GET_ITEM(frames, i);
+        PyCodeObject *code = (PyCodeObject *)PyTuple_GET_ITEM(item, 0);
+        fprintf(stderr, "    %s\n        %s:%ld\n", PyUnicode_AsUTF8(code->co_qualname),
+                PyUnicode_AsUTF8(code->co_filename), PyLong_AsLong(PyTuple_GET_ITEM(item, 1)));
+    }
+    Py_XDECREF(frames);
+}
+
+void
+throw_(const char *what)
+{
+    static bool dying;
+    fprintf(stderr, "fatal error: goroutines: %s\n", what);
+    if (!dying && tls_m != NULL) {
+        dying = true; /* the dump may throw too */
+        for (M *m = sched.ms; m != NULL; m = m->next) {
+            dump_one(m->g0);
+            for (G *g = m->allgs; g != NULL; g = g->allnext) {
+                dump_one(g);
+            }
+        }
+    }
+    fflush(stderr);
+    abort();
+}
+
+/* ---- torture ------------------------------------------------------------------------------ */
+
+#ifdef GOROUTINES_TORTURE
+/* At every chance to park: now and then a collection, now and then a switch. */
+int
+torture(M *m)
+{
+    static _Thread_local bool busy TLS_MODEL;
+    if (busy || m == NULL || m->curg == NULL || m->in_gc || sched.finalizing) {
+        return 0;
+    }
+    m->rng = m->rng * 6364136223846793005u + 1442695040888963407u;
+    uint32_t dice = (uint32_t)(m->rng >> 33);
+    if (dice % 64 == 0) {
+        busy = true;
+        PyGC_Collect();
+        busy = false;
+    }
+    else if (dice % 4 == 1 && m->runq.head != NULL) {
+        torture_switch(m);
+    }
+    return 0;
+}
+#endif

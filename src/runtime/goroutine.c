@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * goroutine.c: the Python face of a G.
+ *
+ * The object is the G.  It is not tracked by the garbage collector: while it
+ * lives the runtime itself holds it (it is a root), and when it ends it drops
+ * all that it held, so no cycle can run through it.
+ */
+#include "runtime.h"
+
+#include <structmember.h>
+
+PyTypeObject *g_type;
+
+#define FREE_GS 256 /* kept by each M for the next go() */
+
+static void
+G_dealloc(G *g)
+{
+    PyTypeObject *type = Py_TYPE(g);
+    INVARIANT(g->status == G_DEAD);
+    if (g->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)g);
+    }
+    slice_free(g);
+    Py_CLEAR(g->fn);
+    Py_CLEAR(g->args);
+    Py_CLEAR(g->kwnames);
+    Py_CLEAR(g->name);
+    Py_CLEAR(g->pending);
+    Py_CLEAR(g->birth_code);
+    Py_CLEAR(g->ps.context);
+    Py_CLEAR(g->waitgroup);
+    M *m = tls_m;
+    if (m != NULL && m->nfreeg < FREE_GS) {
+        g->schedlink = m->freeg;
+        m->freeg = g;
+        m->nfreeg++;
+    }
+    else {
+        type->tp_free(g);
+    }
+    Py_DECREF(type);
+}
+
+/* ---- attributes --------------------------------------------------------------------- */
+
+const char *
+g_state_name(G *g)
+{
+    static const char *const names[] = {"runnable", "running", "waiting", "dead"};
+    return names[g->status];
+}
+
+static PyObject *
+G_state(G *g, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(g_state_name(g));
+}
+
+static PyObject *
+G_wait_reason(G *g, void *unused)
+{
+    (void)unused;
+    if (g->status != G_WAITING) {
+        Py_RETURN_NONE;
+    }
+    return PyUnicode_FromString(wait_reason_name[g->reason]);
+}
+
+static PyObject *
+G_done(G *g, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(g->status == G_DEAD);
+}
+
+static PyObject *
+G_name(G *g, void *unused)
+{
+    (void)unused;
+    if (g->name != NULL) {
+        return Py_NewRef(g->name);
+    }
+    if (g == sched.maing) {
+        return PyUnicode_FromString("main");
+    }
+    return PyUnicode_FromFormat("%s %lld", g->thread_main ? "thread" : "goroutine",
+                                (long long)g->id);
+}
+
+static int
+G_set_name(G *g, PyObject *value, void *unused)
+{
+    (void)unused;
+    if (value == NULL || !PyUnicode_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "Goroutine.name must be a str, not %.100s",
+                     value == NULL ? "deleted" : Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    Py_XSETREF(g->name, Py_NewRef(value));
+    return 0;
+}
+
+static int
+birth_line(G *g)
+{
+    return PyCode_Addr2Line((PyCodeObject *)g->birth_code, g->birth_lasti);
+}
+
+/* "file:line" of the go() call, or None. */
+PyObject *
+g_created_by(G *g)
+{
+    if (g->birth_code == NULL) {
+        Py_RETURN_NONE;
+    }
+    return PyUnicode_FromFormat("%U:%d", ((PyCodeObject *)g->birth_code)->co_filename,
+                                birth_line(g));
+}
+
+static PyObject *
+G_created_by(G *g, void *unused)
+{
+    (void)unused;
+    return g_created_by(g);
+}
+
+static PyObject *
+G_parent(G *g, void *unused)
+{
+    (void)unused;
+    if (g->birth_code == NULL) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("OL", ((PyCodeObject *)g->birth_code)->co_qualname,
+                         (long long)g->parent_id);
+}
+
+static PyObject *
+G_repr(G *g)
+{
+    PyObject *name = G_name(g, NULL);
+    if (name == NULL) {
+        return NULL;
+    }
+    bool waits = g->status == G_WAITING;
+    PyObject *r = PyUnicode_FromFormat("<Goroutine %lld %R %s%s%s>", (long long)g->id, name,
+                                       g_state_name(g), waits ? ": " : "",
+                                       waits ? wait_reason_name[g->reason] : "");
+    Py_DECREF(name);
+    return r;
+}
+
+/* ---- methods --------------------------------------------------------------------------- */
+
+static PyObject *
+G_join(G *g, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"timeout", NULL};
+    PyObject *timeout = NULL;
+    int64_t ns;
+    M *m = getm();
+    if (m == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:join", names, &timeout) ||
+        timeout_arg(timeout, &ns) < 0) {
+        return NULL;
+    }
+    if (g == m->curg) {
+        PyErr_Format(PyExc_RuntimeError, "join: %R cannot wait for its own end", g);
+        return NULL;
+    }
+    if (join(m, g, ns, WAIT_JOIN) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* The frames that may be read now: those of the running thread and of parked
+ * goroutines; under a GIL also those that another thread stopped in. */
+static PyFrameData *
+top_frame(G *g)
+{
+    if (g->status == G_DEAD || !g->started) {
+        return NULL;
+    }
+    if (g->m->loaded != g) {
+        return g->ps.frame;
+    }
+#ifdef Py_GIL_DISABLED
+    if (g->m != tls_m) {
+        return NULL;
+    }
+#endif
+    return pystate_current_frame(g->m->ts);
+}
+
+/* [(code, line)], innermost first. */
+PyObject *
+g_frames(G *g)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL) {
+        return NULL;
+    }
+    for (PyFrameData *f = top_frame(g); f != NULL; f = f->previous) {
+        if (frame_is_entry(f)) {
+            continue;
+        }
+        PyCodeObject *code = frame_code(f);
+        PyObject *item = Py_BuildValue("Oi", code, PyCode_Addr2Line(code, frame_lasti(f)));
+        if (item == NULL || PyList_Append(list, item) < 0) {
+            Py_XDECREF(item);
+            Py_DECREF(list);
+            return NULL;
+        }
+        Py_DECREF(item);
+    }
+    return list;
+}
+
+static PyObject *
+G_frames(G *g, PyObject *unused)
+{
+    (void)unused;
+    return g_frames(g);
+}
+
+static PyGetSetDef g_getset[] = {
+    {"name", (getter)G_name, (setter)G_set_name,
+     PyDoc_STR("Its name: \"main\", \"goroutine 7\" or what was set."), NULL},
+    {"state", (getter)G_state, NULL,
+     PyDoc_STR("\"runnable\", \"running\", \"waiting\" or \"dead\"."), NULL},
+    {"wait_reason", (getter)G_wait_reason, NULL,
+     PyDoc_STR("What it waits for, in Go's words (\"chan receive\"), or None."), NULL},
+    {"done", (getter)G_done, NULL, PyDoc_STR("Whether it has ended."), NULL},
+    {"created_by", (getter)G_created_by, NULL,
+     PyDoc_STR("\"file:line\" of the go() call; None for main and plain threads."), NULL},
+    {"_parent", (getter)G_parent, NULL,
+     PyDoc_STR("(qualified name of the creating function, creator's id), or None."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef g_members[] = {
+    {"id", T_LONGLONG, offsetof(G, id), READONLY, PyDoc_STR("Its number; main is 1.")},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(G, weakrefs), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef g_methods[] = {
+    {"join", (PyCFunction)(void (*)(void))G_join, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("join(timeout=None)\n--\n\n"
+               "Wait until it has ended; raises nothing of its own.\n\n"
+               "Raises TimeoutError when the time (seconds) runs out, RuntimeError when a\n"
+               "goroutine joins itself.")},
+    {"_frames", (PyCFunction)G_frames, METH_NOARGS,
+     PyDoc_STR("_frames()\n--\n\n[(code, line), ...] of its stack, innermost first.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot g_slots[] = {
+    {Py_tp_doc, (void *)PyDoc_STR("A goroutine, started by go().")},
+    {Py_tp_dealloc, G_dealloc},
+    {Py_tp_repr, G_repr},
+    {Py_tp_getset, g_getset},
+    {Py_tp_members, g_members},
+    {Py_tp_methods, g_methods},
+    {0, NULL},
+};
+
+static PyType_Spec g_spec = {
+    .name = "goroutines.Goroutine",
+    .basicsize = sizeof(G),
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = g_slots,
+};
+
+int
+goroutine_add_type(PyObject *mod)
+{
+    g_type = (PyTypeObject *)PyType_FromModuleAndSpec(mod, &g_spec, NULL);
+    return g_type == NULL ? -1 : PyModule_AddObjectRef(mod, "Goroutine", (PyObject *)g_type);
+}
+
+/* ---- all of them -------------------------------------------------------------------------- */
+
+/* A list of main and every goroutine that is not dead, by id. */
+PyObject *
+all_goroutines(void)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL) {
+        return NULL;
+    }
+    int failed = 0;
+    if (sched.maing != NULL && sched.maing->thread_main) {
+        failed = PyList_Append(list, (PyObject *)sched.maing);
+    }
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL && !failed; m = m->next) {
+        for (G *g = m->allgs; g != NULL && !failed; g = g->allnext) {
+            if (!g->system) {
+                failed = PyList_Append(list, (PyObject *)g);
+            }
+        }
+    }
+    UNLOCK_SCHED();
+    if (failed) {
+        Py_CLEAR(list);
+    }
+    return list;
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * module.c: the functions and the set-up of goroutines._runtime.  Nothing clever.
+ */
+#include "runtime.h"
+
+/* ---- arguments -------------------------------------------------------------------- */
+
+PyObject *
+callable_arg(const char *who, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 1) {
+        PyErr_Format(PyExc_TypeError, "%s() needs a function to call", who);
+        return NULL;
+    }
+    if (!PyCallable_Check(args[0])) {
+        PyErr_Format(PyExc_TypeError, "%s: %R (%.100s) is not callable%s", who, args[0],
+                     Py_TYPE(args[0])->tp_name,
+                     args[0] == Py_None ? "; was the function called instead of given?" : "");
+        return NULL;
+    }
+    return args[0];
+}
+
+/* ---- goroutines --------------------------------------------------------------------- */
+
+static PyObject *
+rt_go(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    M *m = getm();
+    PyObject *fn = callable_arg("go", args, nargs);
+    (void)mod;
+    if (m == NULL || fn == NULL) {
+        return NULL;
+    }
+    if (UNLIKELY(sched.finalizing)) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "go: cannot start a goroutine for %R: the interpreter is shutting down", fn);
+        return NULL;
+    }
+    G *g = g_new(m, fn, args + 1, nargs - 1, kwnames);
+    if (g != NULL) {
+        g_start(m, g);
+    }
+    return (PyObject *)g;
+}
+
+static PyObject *
+rt_run(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    M *m = getm();
+    PyObject *fn = callable_arg("run", args, nargs);
+    (void)mod;
+    return m == NULL || fn == NULL ? NULL : proc_run(m, fn, args + 1, nargs - 1, kwnames);
+}
+
+static PyObject *
+rt_blocking(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    M *m = getm();
+    PyObject *fn = callable_arg("blocking", args, nargs);
+    (void)mod;
+    return m == NULL || fn == NULL ? NULL : blocking_call(m, fn, args + 1, nargs - 1, kwnames);
+}
+
+static PyObject *
+rt_gosched(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    if (UNLIKELY(m == NULL) || gosched(m) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+rt_sleep(PyObject *mod, PyObject *seconds)
+{
+    int64_t ns;
+    M *m = getm();
+    (void)mod;
+    if (m == NULL || seconds_arg(seconds, "sleep: seconds", &ns) < 0 || sleep_ns(m, ns) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+rt_current(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    return m == NULL ? NULL : Py_NewRef((PyObject *)(m->curg != NULL ? m->curg : m->g0));
+}
+
+static PyObject *
+rt_num_goroutine(PyObject *mod, PyObject *unused)
+{
+    (void)mod;
+    (void)unused;
+    /* main counts, as in Go, unless a goroutine became main by forking */
+    return PyLong_FromSsize_t(atomic_load(&sched.ngoroutines) + !sched.forked_child);
+}
+
+static PyObject *
+rt_goroutines(PyObject *mod, PyObject *unused)
+{
+    (void)mod;
+    (void)unused;
+    return all_goroutines();
+}
+
+/* Go's Goexit of the main goroutine: the others go on, main never does. */
+static PyObject *
+wait_as_exited_main(M *m)
+{
+    G *g = m->curg;
+    if (park_check(m, g) == 0) {
+        g_will_wait(g);
+        gopark(m, g, -1, WAIT_GOEXIT);
+        raise_pending(g);
+    }
+    return NULL;
+}
+
+static PyObject *
+rt_goexit(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    if (m == NULL) {
+        return NULL;
+    }
+    if (m->curg != NULL && (m->curg == sched.maing || (m->curg->thread_main && m->curg->run))) {
+        return wait_as_exited_main(m);
+    }
+    PyErr_SetNone(sched.goroutine_exit);
+    return NULL;
+}
+
+static PyObject *
+rt_set_max_threads(PyObject *mod, PyObject *arg)
+{
+    (void)mod;
+    if (!PyLong_Check(arg)) {
+        PyErr_Format(PyExc_TypeError, "set_max_threads: expected an int, not %.100s",
+                     Py_TYPE(arg)->tp_name);
+        return NULL;
+    }
+    long n = PyLong_AsLong(arg);
+    if (n < 1 || n > 100000) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "set_max_threads: %R is not between 1 and 100000", arg);
+        return NULL;
+    }
+    return PyLong_FromLong(blocking_set_max((int)n));
+}
+
+/* ---- hooks for the Python side --------------------------------------------------------- */
+
+static PyObject *
+rt_set_hooks(PyObject *mod, PyObject *args)
+{
+    PyObject *uncaught, *deadlock;
+    (void)mod;
+    if (!PyArg_ParseTuple(args, "OO:_set_hooks", &uncaught, &deadlock)) {
+        return NULL;
+    }
+    Py_XSETREF(sched.uncaught, Py_NewRef(uncaught));
+    Py_XSETREF(sched.deadlock, Py_NewRef(deadlock));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+rt_after_fork(PyObject *mod, PyObject *unused)
+{
+    (void)mod;
+    (void)unused;
+    proc_after_fork();
+    blocking_after_fork();
+    if (getm() == NULL) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+rt_shutdown(PyObject *mod, PyObject *unused)
+{
+    (void)mod;
+    (void)unused;
+    blocking_shutdown();
+    proc_shutdown();
+    Py_RETURN_NONE;
+}
+
+/* In gc.callbacks: no goroutine may leave its stack while the collector's
+ * lists, whose heads are in that stack, are in use. */
+static PyObject *
+rt_gc_event(PyObject *mod, PyObject *args)
+{
+    (void)mod;
+    const char *phase = PyUnicode_AsUTF8(PyTuple_GET_ITEM(args, 0));
+    if (tls_m != NULL && phase != NULL) {
+        tls_m->in_gc = strcmp(phase, "start") == 0;
+    }
+    Py_RETURN_NONE;
+}
+
+/* What tests and tools read: counters that have no public name. */
+static PyObject *
+rt_debug_stats(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    if (m == NULL) {
+        return NULL;
+    }
+    G *g = m->curg != NULL ? m->curg : m->g0;
+    return Py_BuildValue("{s:K,s:n,s:n,s:n,s:n,s:i,s:i}", "switches",
+                         (unsigned long long)m->nswitch, "timers",
+                         (Py_ssize_t)atomic_load(&sched.ntimers), "heap", m->timers.n, "blocking",
+                         (Py_ssize_t)atomic_load(&sched.nblocking), "goroutine_size",
+                         (Py_ssize_t)sizeof(G), "slice", (int)g->slice_len, "torture",
+#ifdef GOROUTINES_TORTURE
+                         1
+#else
+                         0
+#endif
+    );
+}
+
+static PyObject *
+rt_debug_throw(PyObject *mod, PyObject *what)
+{
+    (void)mod;
+    const char *text = PyUnicode_AsUTF8(what);
+    if (text == NULL) {
+        return NULL;
+    }
+    throw_(text);
+}
+
+#define FASTKW (METH_FASTCALL | METH_KEYWORDS)
+#define FN(name, fn, flags, doc) {name, (PyCFunction)(void (*)(void))fn, flags, PyDoc_STR(doc)}
+
+static PyMethodDef functions[] = {
+    FN("go", rt_go, FASTKW,
+       "go(fn, /, *args, **kwargs)\n--\n\n"
+       "Start fn(*args, **kwargs) in a new goroutine and return its Goroutine at once.\n\n"
+       "A copy of the caller's contextvars context goes along.  Works in any goroutine and\n"
+       "any thread, and as a decorator.  Raises TypeError if fn is not callable."),
+    FN("run", rt_run, FASTKW,
+       "run(main, /, *args, **kwargs)\n--\n\n"
+       "Call main(*args, **kwargs) as a main goroutine and return what it returns.\n\n"
+       "Goroutines started under it that are alive when it returns are ended with\n"
+       "GoroutineExit, so that their cleanup runs; those not yet begun never begin.\n"
+       "Raises what main raises, Panic for a goroutine's uncaught exception, and\n"
+       "RuntimeError when nested or called from a goroutine."),
+    FN("blocking", rt_blocking, FASTKW,
+       "blocking(fn, /, *args, **kwargs)\n--\n\n"
+       "Run fn(*args, **kwargs), which would block its thread, in a pool of threads, and\n"
+       "park the goroutine meanwhile.  Returns or raises what fn does.  The caller's\n"
+       "contextvars go along; runtime.set_max_threads caps the pool."),
+    FN("gosched", rt_gosched, METH_NOARGS,
+       "gosched()\n--\n\nLet the other goroutines of this thread run first (runtime.Gosched)."),
+    FN("sleep", rt_sleep, METH_O,
+       "sleep(seconds, /)\n--\n\n"
+       "Park this goroutine for at least so many seconds.  A negative number counts as 0,\n"
+       "which lets the others run.  Raises ValueError for NaN, TypeError for no number."),
+    FN("current", rt_current, METH_NOARGS,
+       "current()\n--\n\nThe running Goroutine; in a plain thread, the object of that thread."),
+    FN("num_goroutine", rt_num_goroutine, METH_NOARGS,
+       "num_goroutine()\n--\n\nHow many goroutines there are, main included."),
+    FN("goroutines", rt_goroutines, METH_NOARGS,
+       "goroutines()\n--\n\nA list of main and all goroutines that have not ended."),
+    FN("goexit", rt_goexit, METH_NOARGS,
+       "goexit()\n--\n\n"
+       "End this goroutine: GoroutineExit is raised, so its cleanup runs.  In main the\n"
+       "others go on, and when they have ended it is a Deadlock (runtime.Goexit)."),
+    FN("set_max_threads", rt_set_max_threads, METH_O,
+       "set_max_threads(n, /)\n--\n\n"
+       "Cap the threads that blocking() uses; returns the old cap.  Raises ValueError\n"
+       "unless 1 <= n <= 100000."),
+    FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
+    FN("_after_fork", rt_after_fork, METH_NOARGS, "For os.register_at_fork, in the child."),
+    FN("_shutdown", rt_shutdown, METH_NOARGS, "For atexit."),
+    FN("_gc_event", rt_gc_event, METH_VARARGS, "For gc.callbacks."),
+    FN("_debug_stats", rt_debug_stats, METH_NOARGS, "Counters of this thread, for tests."),
+    FN("_debug_throw", rt_debug_throw, METH_O, "End the process as a broken invariant does."),
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- set-up -------------------------------------------------------------------------------- */
+
+/* CPython's own lists get our classes; they live as long as the process. */
+static int
+import_errors(void)
+{
+    PyObject *mod = PyImport_ImportModule("goroutines.errors");
+    if (mod == NULL) {
+        return -1;
+    }
+    sched.goroutine_exit = PyObject_GetAttrString(mod, "GoroutineExit");
+    sched.channel_closed = PyObject_GetAttrString(mod, "ChannelClosed");
+    sched.panic = PyObject_GetAttrString(mod, "Panic");
+    Py_DECREF(mod);
+    return sched.goroutine_exit && sched.channel_closed && sched.panic ? 0 : -1;
+}
+
+static int
+module_exec(PyObject *mod)
+{
+    if (g_type != NULL || PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError,
+                        "goroutines._runtime can be loaded once, in the main interpreter");
+        return -1;
+    }
+    if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
+        ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
+        proc_init() < 0) {
+        return -1;
+    }
+    arena_cache_install();
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "goroutines._runtime",
+    .m_doc = PyDoc_STR("The core of goroutines; its public names are in the package."),
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__runtime(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

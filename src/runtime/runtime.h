@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * runtime.h: the types that the whole core shares, and every file's face.
+ *
+ * Vocabulary (Go's):
+ *   G      a goroutine.  The Python object `Goroutine` is the G itself.
+ *   M      an OS thread that uses the runtime, with all that it schedules:
+ *          run queue, inbox, timers, free lists.  It is also Go's P.
+ *   Sudog  a G waiting in one queue.  One G waits in one queue (its own
+ *          embedded Sudog), or, in a select, in several.
+ *   Run    a `run()` call: the goroutines started under it and their main.
+ *
+ * Ownership rules:
+ *   - A G that has started stays on its M.  Only that M's thread changes its
+ *     stack slice, its saved interpreter state and its status.
+ *   - Any thread may wake a G.  It first claims it (g_claim), which only one
+ *     waker of a park can, then calls goready().
+ *   - The runtime owns one reference to every G that is not dead, and to
+ *     every thread's own G as long as its M lives.
+ *   - On builds with a GIL all of this is guarded by the GIL, and the locks
+ *     below compile to nothing.  Free-threaded builds take a Lock per channel
+ *     and per primitive; who holds which lock is said at each field.
+ *
+ * Lock order: channel locks (a select takes several, by address) -> nothing.
+ * sched.mu and the blocking pool's mutex are leaves; neither is held across a
+ * call into Python.
+ */
+#ifndef GOROUTINES_RUNTIME_H
+#define GOROUTINES_RUNTIME_H
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_BUILD_CORE_MODULE
+#define Py_BUILD_CORE_MODULE 1 /* the thread state's inner fields: compat.h */
+#endif
+#include <Python.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compat.h"
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define HIDDEN __attribute__((visibility("hidden")))
+#define NOINLINE __attribute__((noinline))
+
+typedef struct G G;
+typedef struct M M;
+typedef struct Run Run;
+typedef struct Sudog Sudog;
+typedef struct Timer Timer;
+typedef struct Chan Chan;
+
+/* ---- Locks: real on free-threaded builds, nothing under the GIL ---------- */
+
+#ifdef Py_GIL_DISABLED
+typedef PyMutex Lock;
+#define LOCK(l) PyMutex_Lock(l)
+#define UNLOCK(l) PyMutex_Unlock(l)
+#else
+typedef struct {
+    char unused[0];
+} Lock;
+#define LOCK(l) ((void)0)
+#define UNLOCK(l) ((void)0)
+#endif
+
+/* ---- Waiting --------------------------------------------------------------- */
+
+/* Why a G waits.  Every kind of park has its own word: wait_reason_name[]. */
+typedef enum {
+    WAIT_NONE,
+    WAIT_CHAN_RECEIVE,
+    WAIT_CHAN_SEND,
+    WAIT_SELECT,
+    WAIT_SELECT_NO_CASES,
+    WAIT_SLEEP,
+    WAIT_WAITGROUP,
+    WAIT_JOIN,
+    WAIT_BLOCKING,
+    WAIT_GOEXIT,
+    WAIT_RUN,
+    WAIT_REASONS
+} WaitReason;
+
+/* How a park ended.  Written once for each park, by whoever claims the G. */
+typedef enum {
+    WAKE_NOT_YET,   /* still waiting */
+    WAKE_READY,     /* what it waited for happened */
+    WAKE_TIMEOUT,   /* its timer fired first */
+    WAKE_EXCEPTION, /* g->pending is to be raised */
+} Wake;
+
+struct Sudog {
+    Sudog *next, *prev; /* in a WaitQ; guarded by the queue's lock */
+    G *g;
+    PyObject *elem; /* owned: the value to send, or the value handed over */
+    Chan *chan;
+    int32_t index; /* position among the cases of a select */
+    bool is_send;
+    bool queued; /* stands in the WaitQ of `chan` (or of its object) */
+    bool closed; /* woken by close() */
+};
+
+typedef struct {
+    Sudog *first, *last;
+} WaitQ;
+
+/* ---- Goroutines -------------------------------------------------------------- */
+
+typedef enum {
+    G_RUNNABLE, /* on a run queue or in an inbox */
+    G_RUNNING,  /* m->curg, its stack is the thread's */
+    G_WAITING,  /* in some WaitQ, timer heap or job; its M may still be on its stack */
+    G_DEAD,
+} GStatus;
+
+struct G {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    G *schedlink; /* next in run queue, inbox or free list; owner: that list */
+    M *m;         /* changes only while unstarted */
+
+    _Atomic(uint8_t) wake; /* Wake; 0 while waiting, claimed by CAS */
+    uint8_t status;        /* GStatus; written by m's thread */
+    uint8_t reason;        /* WaitReason, valid while G_WAITING */
+    bool started;          /* owns a slice of m's stack */
+    bool thread_main;      /* the own G of an OS thread, not started by go() */
+    bool exiting;          /* run() is over: GoroutineExit at each park */
+    bool system;           /* started by the runtime; not counted, not listed */
+    Lock mu;               /* guards joiners, pending */
+
+    /* The stack slice [sp, m->base) while another G uses the region. */
+    void *sp;
+    char *slice;
+    uint32_t slice_len, slice_cap;
+
+    PyState ps; /* the interpreter's per-thread state, while not running */
+    Sudog sg;   /* for all waits but select */
+    Sudog *fired; /* the one that a waker took; set with WAKE_READY */
+    Timer *timer; /* of the present wait; NULL once fired */
+
+    PyObject *fn;      /* owned; NULL once finished */
+    PyObject *args;    /* owned tuple: positional, then keyword values; or NULL */
+    PyObject *kwnames; /* owned tuple of names, or NULL */
+    PyObject *pending; /* owned exception to raise at the next park, or NULL */
+    PyObject *name;    /* owned str, or NULL: the default */
+    WaitQ joiners;
+
+    int64_t id, parent_id;
+    PyObject *birth_code; /* owned code object of the function that called go() */
+    int birth_lasti;
+    uint32_t nparks;     /* parks since it started: statistics and debugging */
+    Run *run;            /* counted reference */
+    PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
+    G *allnext, *allprev; /* m->allgs; guarded by sched.mu */
+};
+
+struct Run {
+    Py_ssize_t refs;
+    G *main;                  /* borrowed; NULL when the run is over */
+    _Atomic(Py_ssize_t) live; /* goroutines of this run that are not dead */
+};
+
+typedef struct {
+    G *head, *tail;
+} GQueue;
+
+/* ---- Timers -------------------------------------------------------------------- */
+
+struct Timer {
+    int64_t when;              /* monotonic nanoseconds */
+    void (*fire)(M *, void *); /* NULL once stopped */
+    void *arg;
+    Timer *next_free;
+};
+
+typedef struct {
+    int64_t when; /* a copy, so that sifting touches no Timer */
+    Timer *t;
+} TimerSlot;
+
+typedef struct {
+    TimerSlot *heap; /* 4-ary, least `when` first */
+    Py_ssize_t n, cap, stopped;
+    Timer *free;
+} Timers;
+
+/* ---- Threads -------------------------------------------------------------------- */
+
+struct M {
+    PyThreadState *ts;
+    G *curg;    /* the running G; NULL while the thread looks for work */
+    G *loaded;  /* whose interpreter state is in ts; NULL: a dead one's */
+    G *g0;      /* the thread's own goroutine: "main" in the main thread */
+    char *base; /* goroutines run below this address */
+    GQueue runq;
+    uint32_t tick;
+    bool in_gc;     /* the collector runs on this thread: no switching */
+    bool is_main;   /* Python's main thread: serves signals */
+    bool is_worker; /* a thread of the blocking pool */
+    uint64_t rng;
+    int c_depth_left; /* 3.12, 3.13: C recursion left at base */
+
+    Timers timers;
+    _Atomic(G *) inbox;     /* pushed to by other threads, LIFO */
+    _Atomic(bool) sleeping; /* set before the thread sleeps, cleared by its waker */
+    int wakefd;             /* netpoll's: eventfd, or a kqueue */
+
+    _PyStackChunk *chunks; /* free first chunks of goroutine frames, LIFO */
+    G *freeg;
+    int nfreeg;
+    void *arenas[16]; /* cached 16 KiB data stack chunks */
+    int narenas;
+
+    G *allgs; /* every G of this M that is not dead; guarded by sched.mu */
+    M *next;  /* sched.ms; guarded by sched.mu */
+    uint64_t nswitch;
+};
+
+/* sched.mu matters only where threads run Python at the same time. */
+#ifdef Py_GIL_DISABLED
+#define LOCK_SCHED() pthread_mutex_lock(&sched.mu)
+#define UNLOCK_SCHED() pthread_mutex_unlock(&sched.mu)
+#else
+#define LOCK_SCHED() ((void)0)
+#define UNLOCK_SCHED() ((void)0)
+#endif
+
+/* What the process has once. */
+typedef struct {
+    pthread_mutex_t mu; /* guards ms, allgs lists, m counts; a leaf */
+    M *ms;
+    M *main; /* M of Python's main thread, made at import */
+    G *maing;
+    _Atomic(int64_t) next_id;
+    _Atomic(Py_ssize_t) ngoroutines; /* started by go() and not dead */
+    _Atomic(Py_ssize_t) ntimers;     /* armed timers that could wake somebody */
+    _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
+    bool finalizing;
+    bool forked_child; /* a goroutine forked: it is this process's main */
+
+    /* What the Python side supplies; owned. */
+    PyObject *uncaught;      /* (goroutine, exc) -> exception for main, or None */
+    PyObject *deadlock; /* () -> the exception to raise in main, or None: not yet */
+    PyObject *goroutine_exit, *channel_closed, *panic;
+    PyObject *run_signals; /* C function that runs the signal handlers */
+} Sched;
+
+extern HIDDEN Sched sched;
+extern HIDDEN _Thread_local M *tls_m TLS_MODEL;
+
+extern HIDDEN PyTypeObject *g_type, *chan_type, *case_type;
+
+/* ---- proc.c: spawn, park, ready, schedule ------------------------------------------ */
+
+HIDDEN M *m_create(void);
+HIDDEN G *g_new(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+HIDDEN void g_start(M *m, G *g);
+HIDDEN int join(M *m, G *g, int64_t ns, WaitReason why);
+HIDDEN Wake gopark(M *m, G *g, int64_t timeout, WaitReason why);
+HIDDEN void goready(G *g);
+HIDDEN int gosched(M *m);
+HIDDEN int park_check(M *m, G *g);
+HIDDEN void g_interrupt(G *g, PyObject *exc);
+HIDDEN void raise_pending(G *g);
+HIDDEN int wake_error(G *g, Wake how, const char *op, PyObject *o);
+HIDDEN void proc_after_fork(void);
+HIDDEN void proc_shutdown(void);
+HIDDEN int proc_init(void);
+HIDDEN void thread_exit(M *m);
+HIDDEN PyObject *proc_run(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
+                          PyObject *kwnames);
+extern HIDDEN const char *const wait_reason_name[WAIT_REASONS];
+
+/* The M of this thread; made on its first use.  NULL with MemoryError. */
+static inline M *
+getm(void)
+{
+    M *m = tls_m;
+    return LIKELY(m != NULL) ? m : m_create();
+}
+
+/* Claim the right to wake g from its present park.  Only one waker gets it. */
+static inline bool
+g_claim(G *g, Wake how)
+{
+#ifdef Py_GIL_DISABLED
+    uint8_t not_yet = WAKE_NOT_YET;
+    return atomic_compare_exchange_strong(&g->wake, &not_yet, (uint8_t)how);
+#else
+    if (atomic_load_explicit(&g->wake, memory_order_relaxed) != WAKE_NOT_YET) {
+        return false;
+    }
+    atomic_store_explicit(&g->wake, (uint8_t)how, memory_order_relaxed);
+    return true;
+#endif
+}
+
+/* To be called before g's Sudog can be seen by a waker. */
+static inline void
+g_will_wait(G *g)
+{
+    atomic_store_explicit(&g->wake, WAKE_NOT_YET, memory_order_relaxed);
+}
+
+/* ---- waitq.h's queue, inline: FIFO of Sudogs --------------------------------------- */
+
+static inline void
+waitq_push(WaitQ *q, Sudog *sg)
+{
+    sg->next = NULL;
+    sg->prev = q->last;
+    if (q->last != NULL) {
+        q->last->next = sg;
+    }
+    else {
+        q->first = sg;
+    }
+    q->last = sg;
+    sg->queued = true;
+}
+
+static inline void
+waitq_remove(WaitQ *q, Sudog *sg)
+{
+    if (!sg->queued) {
+        return;
+    }
+    if (sg->prev != NULL) {
+        sg->prev->next = sg->next;
+    }
+    else {
+        q->first = sg->next;
+    }
+    if (sg->next != NULL) {
+        sg->next->prev = sg->prev;
+    }
+    else {
+        q->last = sg->prev;
+    }
+    sg->queued = false;
+}
+
+/* Take the first waiter that nobody else has woken yet, claimed; or NULL. */
+static inline Sudog *
+waitq_claim(WaitQ *q)
+{
+    Sudog *sg;
+    while ((sg = q->first) != NULL) {
+        waitq_remove(q, sg);
+        if (g_claim(sg->g, WAKE_READY)) {
+            sg->g->fired = sg;
+            return sg;
+        }
+    }
+    return NULL;
+}
+
+/* Whether waitq_claim would find somebody.  Drops those woken elsewhere. */
+static inline bool
+waitq_has_waiter(WaitQ *q)
+{
+    Sudog *sg;
+    while ((sg = q->first) != NULL) {
+        if (atomic_load_explicit(&sg->g->wake, memory_order_relaxed) == WAKE_NOT_YET) {
+            return true;
+        }
+        waitq_remove(q, sg);
+    }
+    return false;
+}
+
+/* ---- stack.c, asm_*.S: the switch ---------------------------------------------------- */
+
+/* Save the running stack in *save_sp (and out's slice), continue at sp after
+ * bringing back in's slice.  out NULL: the running stack is given up. */
+void go_switch(void **save_sp, void *sp, G *out, G *in) HIDDEN;
+/* The same, but begin `entry` at the stack address sp. */
+void go_begin(void **save_sp, void *sp, G *out, void (*entry)(void)) HIDDEN;
+/* Called by both, from assembler. */
+void go_slice_save(G *g, char *sp) HIDDEN;
+void go_slice_load(G *g) HIDDEN;
+HIDDEN void slice_free(G *g);
+HIDDEN _PyStackChunk *chunk_get(M *m);
+HIDDEN void chunk_put(M *m, _PyStackChunk *c);
+HIDDEN void arena_cache_install(void);
+
+/* ---- time.c --------------------------------------------------------------------------- */
+
+#define FOREVER INT64_MAX
+HIDDEN int64_t nanotime(void);
+HIDDEN Timer *timer_start(M *m, int64_t when, void (*fire)(M *, void *), void *arg);
+HIDDEN void timer_stop(M *m, Timer *t);
+HIDDEN bool timers_run(M *m);
+HIDDEN void timers_forget(M *m);
+/* Seconds -> nanoseconds to wait; None: -1, negative: 0, huge: FOREVER. */
+HIDDEN int seconds_arg(PyObject *o, const char *what, int64_t *ns);
+HIDDEN int timeout_arg(PyObject *o, int64_t *ns);
+HIDDEN int sleep_ns(M *m, int64_t ns);
+
+/* ---- netpoll.c: how a thread sleeps ----------------------------------------------------- */
+
+HIDDEN void netpoll_open(M *m);
+HIDDEN int netpoll_sleep(M *m, int64_t ns);
+HIDDEN void netpoll_break(M *m);
+HIDDEN void netpoll_close(M *m);
+
+/* ---- chan.c, select.c ------------------------------------------------------------------- */
+
+struct Chan {
+    PyObject_HEAD
+    Lock mu; /* guards all below */
+    bool closed;
+    Py_ssize_t cap, len, head;
+    PyObject **buf; /* ring of owned references */
+    WaitQ recvq;    /* empty unless the buffer is empty (or cap is 0) */
+    WaitQ sendq;    /* empty unless the buffer is full */
+    PyObject *weakrefs;
+};
+
+typedef struct {
+    PyObject_HEAD
+    Chan *chan;      /* owned, or NULL: never ready */
+    PyObject *value; /* owned; NULL: a receive */
+    bool is_send, want_ok;
+} Case;
+
+HIDDEN PyObject *chan_take(Chan *c, G **wake);
+HIDDEN int chan_offer(Chan *c, PyObject *v, G **wake);
+HIDDEN PyObject *chan_get_receiver(PyObject *chan, void *unused);
+HIDDEN PyObject *chan_get_sender(PyObject *chan, void *unused);
+HIDDEN void raise_closed(Chan *c, const char *what, Py_ssize_t index);
+HIDDEN int chan_add_types(PyObject *mod);
+HIDDEN int select_add_types(PyObject *mod);
+HIDDEN Chan *chan_arg(PyObject *o, const char *who);
+HIDDEN int ends_add_types(PyObject *mod);
+
+/* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
+
+HIDDEN int sema_add_types(PyObject *mod);
+HIDDEN int waitgroup_add(PyObject *wg, Py_ssize_t delta);
+HIDDEN bool blocking_is_worker(PyThreadState *ts);
+HIDDEN PyObject *blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
+                               PyObject *kwnames);
+HIDDEN int blocking_set_max(int n);
+HIDDEN void blocking_after_fork(void);
+HIDDEN void blocking_shutdown(void);
+HIDDEN int goroutine_add_type(PyObject *mod);
+HIDDEN PyObject *g_created_by(G *g);
+HIDDEN PyObject *g_frames(G *g);
+HIDDEN const char *g_state_name(G *g);
+HIDDEN PyObject *all_goroutines(void);
+HIDDEN int deadlock_check(M *m, bool *held_back);
+
+/* A broken invariant: say so, dump, end the process. */
+HIDDEN void throw_(const char *what) __attribute__((noreturn));
+#ifdef GOROUTINES_DEBUG
+#define INVARIANT(cond) ((cond) ? (void)0 : throw_(#cond))
+#else
+#define INVARIANT(cond) ((void)0)
+#endif
+
+#ifdef GOROUTINES_TORTURE
+HIDDEN int torture(M *m);
+HIDDEN void torture_switch(M *m);
+#define TORTURE(m) torture(m)
+#else
+#define TORTURE(m) 0
+#endif
+
+/* Whether park_check has anything to say; cheap enough to ask under a lock. */
+static inline bool
+park_needs_check(M *m)
+{
+#ifdef GOROUTINES_TORTURE
+    (void)m;
+    return true;
+#else
+    return m->curg == NULL || m->in_gc || m->curg->exiting;
+#endif
+}
+
+/* Take the call's arguments as (fn, *args, **kwargs) or raise TypeError. */
+HIDDEN PyObject *callable_arg(const char *who, PyObject *const *args, Py_ssize_t nargs);
+
+#endif
