@@ -304,6 +304,7 @@ pystate_load(PyThreadState *ts, PyState *p)
     ts->exc_info = p->exc_info;
     ts->exc_state = p->exc_state;
     ts->context = p->context;
+    p->context = NULL; /* ts owns it now */
     ts->context_ver++;
     ts->recursion_headroom = p->headroom;
     ts->tracing = p->tracing;

@@ -173,14 +173,14 @@ typedef struct {
 /* ---- Timers -------------------------------------------------------------------- */
 
 struct Timer {
-    int64_t when;              /* monotonic nanoseconds */
+    int64_t when;              /* monotonic nanoseconds: not before */
     void (*fire)(M *, void *); /* NULL once stopped */
     void *arg;
     Timer *next_free;
 };
 
 typedef struct {
-    int64_t when; /* a copy, so that sifting touches no Timer */
+    int64_t when; /* not later than this, if the thread is idle */
     Timer *t;
 } TimerSlot;
 
@@ -394,7 +394,7 @@ HIDDEN void arena_cache_install(void);
 
 #define FOREVER INT64_MAX
 HIDDEN int64_t nanotime(void);
-HIDDEN Timer *timer_start(M *m, int64_t when, void (*fire)(M *, void *), void *arg);
+HIDDEN Timer *timer_start(M *m, int64_t ns, void (*fire)(M *, void *), void *arg);
 HIDDEN void timer_stop(M *m, Timer *t);
 HIDDEN bool timers_run(M *m);
 HIDDEN void timers_forget(M *m);

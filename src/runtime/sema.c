@@ -28,7 +28,7 @@ waitgroup_add(PyObject *self, Py_ssize_t delta)
     if (__builtin_add_overflow(w->n, delta, &n) || n < 0) {
         Py_ssize_t had = w->n;
         UNLOCK(&w->mu);
-        PyErr_Format(PyExc_ValueError, "negative WaitGroup counter: %zd%+zd", had, delta);
+        PyErr_Format(PyExc_ValueError, "negative WaitGroup counter: it is %zd, and %zd was added", had, delta);
         return -1;
     }
     w->n = n;

@@ -7,6 +7,13 @@
  * heap (as Go does): what is stopped mostly was far in the future, and taking
  * it out would need a back index in each, written at every sift.  When a
  * quarter of a heap is stopped timers it is swept.
+ *
+ * Slack.  Waking up for each of many timers that are due at nearly the same
+ * time costs far more than running them, so a timer may fire late by a
+ * thousandth of its length, a millisecond at the most (Go's netpoller rounds
+ * to that; Linux' poll allows a thousandth).  The heap is ordered by the latest
+ * time, which is what an idle thread sleeps until; a timer whose time has come
+ * is fired whenever the thread looks.
  */
 #include "runtime.h"
 
@@ -71,6 +78,8 @@ heap_remove_first(Timers *ts)
     }
 }
 
+#define MAX_SLACK 1000000
+
 static void
 timer_free(Timers *ts, Timer *t)
 {
@@ -98,10 +107,14 @@ heap_sweep(Timers *ts)
     }
 }
 
+/* Call fire(m, arg) `ns` nanoseconds from now. */
 Timer *
-timer_start(M *m, int64_t when, void (*fire)(M *, void *), void *arg)
+timer_start(M *m, int64_t ns, void (*fire)(M *, void *), void *arg)
 {
     Timers *ts = &m->timers;
+    int64_t now = nanotime();
+    int64_t when = ns > FOREVER - now ? FOREVER : now + ns;
+    int64_t slack = ns / 1024 < MAX_SLACK ? ns / 1024 : MAX_SLACK;
     Timer *t = ts->free;
     if (t != NULL) {
         ts->free = t->next_free;
@@ -109,6 +122,7 @@ timer_start(M *m, int64_t when, void (*fire)(M *, void *), void *arg)
     else if ((t = malloc(sizeof(Timer))) == NULL) {
         throw_("out of memory for a timer");
     }
+    int64_t latest = when > FOREVER - slack ? FOREVER : when + slack;
     t->when = when;
     t->fire = fire;
     t->arg = arg;
@@ -121,7 +135,7 @@ timer_start(M *m, int64_t when, void (*fire)(M *, void *), void *arg)
         ts->heap = heap;
         ts->cap = cap;
     }
-    ts->heap[ts->n] = (TimerSlot){when, t};
+    ts->heap[ts->n] = (TimerSlot){latest, t};
     sift_up(ts->heap, ts->n++);
     atomic_fetch_add_explicit(&sched.ntimers, 1, memory_order_relaxed);
     return t;
@@ -155,9 +169,9 @@ timers_run(M *m)
             timer_free(ts, t);
             continue;
         }
-        if (ts->heap[0].when > now) {
+        if (t->when > now) {
             now = nanotime();
-            if (ts->heap[0].when > now) {
+            if (t->when > now) {
                 break;
             }
         }
