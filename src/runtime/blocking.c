@@ -13,8 +13,10 @@
  *   - who sees the Job last frees it: the goroutine if it is done, the worker
  *     if it was abandoned.
  *
- * Shutdown: idle threads are told to end and waited for; a thread inside a
- * call is left to the system, as CPython leaves its daemon threads.
+ * Shutdown: idle threads are told to end and waited for, and threads that are
+ * just starting too (CPython dies of a thread that comes to it too late); a
+ * thread inside a call is left to the system, as CPython leaves its daemon
+ * threads.
  */
 #include "runtime.h"
 
@@ -40,9 +42,9 @@ static struct {
     pthread_cond_t work, ended;
     bool ready, stop;
     Job *head, **tail;
-    int nqueued, nidle, nthreads, max, serial;
+    int nqueued, nidle, nthreads, nstarting, max, serial;
     Worker *workers;
-} pool = {.mu = PTHREAD_MUTEX_INITIALIZER, .max = 128};
+} pool = {.mu = PTHREAD_MUTEX_INITIALIZER, .max = 64};
 
 #define IDLE_SECONDS 10
 
@@ -174,17 +176,31 @@ next_job(void)
 }
 
 static void
-name_thread(void)
+name_thread(int serial)
 {
     char name[16];
-    pthread_mutex_lock(&pool.mu);
-    snprintf(name, sizeof(name), "go-blocking-%d", ++pool.serial % 1000);
-    pthread_mutex_unlock(&pool.mu);
+    snprintf(name, sizeof(name), "go-blocking-%d", serial % 1000);
 #ifdef __APPLE__
     pthread_setname_np(name);
 #else
     pthread_setname_np(pthread_self(), name);
 #endif
+}
+
+/* False: the pool stops, and this thread must not come near the interpreter. */
+static bool
+worker_may_start(int *serial)
+{
+    pthread_mutex_lock(&pool.mu);
+    bool may = !pool.stop;
+    *serial = ++pool.serial;
+    if (!may) {
+        pool.nstarting--;
+        pool.nthreads--;
+        pthread_cond_broadcast(&pool.ended);
+    }
+    pthread_mutex_unlock(&pool.mu);
+    return may;
 }
 
 static void
@@ -193,6 +209,8 @@ worker_register(Worker *w)
     pthread_mutex_lock(&pool.mu);
     w->next = pool.workers;
     pool.workers = w;
+    pool.nstarting--;
+    pthread_cond_broadcast(&pool.ended);
     pthread_mutex_unlock(&pool.mu);
 }
 
@@ -213,7 +231,11 @@ static void
 worker_main(void *unused)
 {
     (void)unused;
-    name_thread();
+    int serial;
+    if (!worker_may_start(&serial)) {
+        return;
+    }
+    name_thread(serial);
     PyGILState_STATE gil = PyGILState_Ensure();
     Worker me = {NULL, PyThreadState_Get()};
     worker_register(&me);
@@ -246,6 +268,7 @@ start_worker(void)
     bool ok = PyThread_start_new_thread(worker_main, NULL) != PYTHREAD_INVALID_THREAD_ID;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pool.nthreads += ok;
+    pool.nstarting += ok;
     return ok;
 }
 
@@ -389,7 +412,8 @@ blocking_shutdown(void)
     pool.stop = true;
     if (pool.ready) {
         pthread_cond_broadcast(&pool.work);
-        while (pool.workers != NULL && atomic_load(&sched.nblocking) == 0) {
+        while (pool.nstarting > 0 ||
+               (pool.workers != NULL && atomic_load(&sched.nblocking) == 0)) {
             pthread_cond_wait(&pool.ended, &pool.mu);
         }
     }

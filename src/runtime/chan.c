@@ -144,6 +144,22 @@ chan_send_wait(M *m, Chan *c, PyObject *v, int64_t ns)
     return r;
 }
 
+/* A finalizer that would have to wait while the collector runs, whose lists'
+ * heads are in this very stack, leaves the sending to a goroutine. */
+static int
+chan_send_by_another(M *m, Chan *c, PyObject *v)
+{
+    PyObject *method = PyObject_GetAttrString((PyObject *)c, "send");
+    G *g = method != NULL ? g_new(m, method, &v, 1, NULL) : NULL;
+    Py_XDECREF(method);
+    if (g == NULL) {
+        return -1;
+    }
+    g_start(m, g);
+    Py_DECREF(g);
+    return 0;
+}
+
 static int
 chan_send(M *m, Chan *c, PyObject *v, int64_t ns)
 {
@@ -168,6 +184,9 @@ chan_send(M *m, Chan *c, PyObject *v, int64_t ns)
     }
     if (UNLIKELY(park_needs_check(m))) {
         UNLOCK(&c->mu);
+        if (m->in_gc) {
+            return chan_send_by_another(m, c, v);
+        }
         if (park_check(m, m->curg) < 0) {
             return -1;
         }

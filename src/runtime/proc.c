@@ -358,6 +358,9 @@ int
 gosched(M *m)
 {
     G *g = m->curg;
+    if (UNLIKELY(m->in_gc)) {
+        return 0; /* a finalizer in the collector cannot let others run */
+    }
     if (park_check(m, g) < 0) {
         return -1;
     }

@@ -265,8 +265,8 @@ timeout_arg(PyObject *o, int64_t *ns)
 int
 sleep_ns(M *m, int64_t ns)
 {
-    if (ns == 0) {
-        return gosched(m);
+    if (ns == 0 || m->in_gc) {
+        return gosched(m); /* a finalizer in the collector cannot be parked */
     }
     G *g = m->curg;
     if (park_check(m, g) < 0) {

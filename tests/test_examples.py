@@ -1,0 +1,329 @@
+"""The programs in examples/, run as a user runs them."""
+
+import errno
+import hashlib
+import os
+import pty
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from .conftest import Finished, run_command, run_program
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+MD5ALL = EXAMPLES / "md5all.py"
+ENDLESS = 1 << 38  # bytes of a sparse file: minutes of hashing
+
+# Calls main() with something going wrong on the way, and looks for leaks behind it.
+DRIVER = """
+    import os, runpy, sys
+    from goroutines import num_goroutine
+
+    example, victim = sys.argv[1:3]
+    sys.argv = [example, *sys.argv[3:]]
+    names = runpy.run_path(example)
+    children = names["main"].__globals__["children"]
+
+    def children_and_then_gone(directory):
+        found = children(directory)
+        if victim in found:
+            (os.unlink if os.path.isfile(victim) else os.rmdir)(victim)
+        return found
+
+    names["main"].__globals__["children"] = children_and_then_gone
+    status = names["main"]()
+    print(num_goroutine(), "goroutine", file=sys.stderr)
+    sys.exit(status)
+"""
+
+
+def example(*args: str) -> Finished:
+    path, *rest = args
+    return run_program(EXAMPLES / path, *rest)
+
+
+def md5all(*args: str | Path) -> Finished:
+    return run_program(MD5ALL, *map(str, args))
+
+
+# ---- examples/article --------------------------------------------------------------------
+
+
+def test_say_does_not_wait():
+    end = example("article/say.py")
+    assert (end.returncode, end.stderr) == (0, "")
+    lines = end.stdout.splitlines()
+    assert len(lines) == len(set(lines)) <= 9
+    assert all(re.fullmatch(r"goroutine [012]: line [012]", line) for line in lines)
+
+
+def test_say_waits_for_all_nine_lines():
+    end = example("article/say.py", "--wait")
+    assert (end.returncode, end.stderr) == (0, "")
+    lines = end.stdout.splitlines()
+    assert sorted(lines) == [f"goroutine {g}: line {n}" for g in range(3) for n in range(3)]
+    for g in range(3):
+        own = [line for line in lines if line.startswith(f"goroutine {g}:")]
+        assert own == sorted(own)
+
+
+def check_rounds(lines: Sequence[str], rounds: int) -> None:
+    for w in range(3):
+        own = [line for line in lines if line.startswith(f"worker {w}:")]
+        assert own == [f"worker {w}: round {r}" for r in range(rounds)] + [f"worker {w}: exit"]
+
+
+def test_workers_end_in_a_deadlock():
+    end = example("article/workers.py", "--sleep", "0.001")
+    assert end.returncode == 2
+    lines = end.stdout.splitlines()
+    assert len(lines) == 33
+    check_rounds(lines, 10)
+    assert end.stderr.startswith("fatal error: all goroutines are asleep - deadlock!\n\n")
+    assert re.search(r"^goroutine 1 \[sync\.WaitGroup\.wait\]:$", end.stderr, re.MULTILINE)
+    assert "Traceback" not in end.stderr
+
+
+def test_workers_fixed():
+    end = example("article/workers.py", "--fixed", "--sleep", "0.001", "--rounds", "4")
+    assert (end.returncode, end.stderr) == (0, "")
+    lines = end.stdout.splitlines()
+    assert lines[-1] == "All workers exit."
+    check_rounds(lines[:-1], 4)
+
+
+# ---- examples/md5all.py -------------------------------------------------------------------
+
+ODD_NAMES = [
+    "plain", "with space", " leading", "trailing ", "-dash", "*", "quote'\"", "new\nline",
+    "back\\slash", "back\\nslash\n", "\u00e4\u20ac\U0001f40d", ".hidden", "tab\t", "a.b", "a-b",
+    "a0",
+]  # fmt: skip
+if sys.platform == "linux":  # others want UTF-8
+    ODD_NAMES.append(os.fsdecode(b"not-utf8-\xff\xfe"))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Make a tree with odd names, sizes around the chunk, and what is no regular file."""
+    top = tmp_path / "tree"
+    for directory in "", "a", "a/deep/er", "with space", "new\nline dir", "empty":
+        (top / directory).mkdir(parents=True)
+    for i, name in enumerate(ODD_NAMES):
+        for directory in "a/deep", "new\nline dir":
+            (top / directory / name).write_bytes(f"{directory}{i}".encode())
+    for i, size in enumerate((0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20)):
+        (top / f"size {i}").write_bytes(b"x" * size)
+    (top / "link").symlink_to("size 1")
+    (top / "dangling").symlink_to("nowhere")
+    (top / "loop").symlink_to(".")
+    os.mkfifo(top / "fifo")
+    return top
+
+
+def expected(top: Path) -> str:
+    """Return what `find | sort | md5sum` print, in Python."""
+    lines = []
+    paths = [Path(d) / f for d, _, files in os.walk(top) for f in files]
+    for path in sorted(paths, key=os.fsencode):
+        if path.is_symlink() or not path.is_file():
+            continue
+        name = str(path).replace("\\", "\\\\").replace("\n", "\\n")
+        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        lines.append(f"{chr(92) if name != str(path) else ''}{digest}  {name}\n")
+    return os.fsencode("".join(lines)).decode(errors="backslashreplace")
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "50"])
+def test_md5all_prints_sorted_lines(tree: Path, workers: str):
+    end = md5all(tree, "--workers", workers)
+    assert (end.returncode, end.stderr) == (0, "")
+    assert end.stdout == expected(tree)
+
+
+@pytest.mark.skipif(shutil.which("md5sum") is None, reason="needs md5sum")
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_md5all_equals_md5sum(tree: Path, slash: str):
+    end = md5all(f"{tree}{slash}")
+    theirs = run_command(
+        [
+            "sh",
+            "-c",
+            'find "$1" -type f -print0 | sort -z | xargs -0 md5sum',
+            "-",
+            f"{tree}{slash}",
+        ],
+        env={"LC_ALL": "C"},
+    )
+    if slash:
+        assert end.stdout == md5all(tree).stdout
+    assert end.stdout == theirs.stdout
+    assert (end.returncode, end.stderr) == (0, "")
+
+
+def test_md5all_escapes_carriage_returns_as_new_md5sums_do(tmp_path: Path):
+    (tmp_path / "a\rb").write_bytes(b"")
+    assert md5all(tmp_path).stdout == f"\\d41d8cd98f00b204e9800998ecf8427e  {tmp_path}/a\\rb\n"
+
+
+def test_md5all_of_an_empty_tree(tmp_path: Path):
+    assert md5all(tmp_path) == Finished(0, "", "")
+
+
+def test_md5all_goes_deep(tmp_path: Path):
+    bottom = str(tmp_path)
+    for _ in range((os.pathconf(tmp_path, "PC_PATH_MAX") - len(bottom) - 100) // 2):
+        bottom += "/d"
+        os.mkdir(bottom)
+    Path(bottom, "file").write_bytes(b"")
+    end = md5all(tmp_path)
+    os.unlink(f"{bottom}/file")
+    assert end == Finished(0, f"d41d8cd98f00b204e9800998ecf8427e  {bottom}/file\n", "")
+    while bottom != str(tmp_path):  # too deep for pytest's own cleaning
+        os.rmdir(bottom)
+        bottom = os.path.dirname(bottom)
+
+
+def test_md5all_of_no_directory(tmp_path: Path):
+    path = tmp_path / "missing"
+    assert md5all(path) == Finished(1, "", f"md5all: {path}/: {os.strerror(errno.ENOENT)}\n")
+    path.write_bytes(b"")
+    assert md5all(path) == Finished(1, "", f"md5all: {path}/: {os.strerror(errno.ENOTDIR)}\n")
+
+
+@pytest.mark.parametrize("args", [(), (".", "--workers", "0"), (".", "--workers", "x")])
+def test_md5all_usage(args: tuple[str, ...]):
+    end = md5all(*args)
+    assert (end.returncode, end.stdout) == (2, "")
+    assert end.stderr.startswith("usage:")
+
+
+@pytest.mark.parametrize("workers", ["1", "20"])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_md5all_stops_at_the_first_error(tmp_path: Path, kind: str, workers: str):
+    for name in "abcxyz":
+        (tmp_path / name).write_bytes(b"")
+    victim = tmp_path / "m"
+    victim.write_bytes(b"") if kind == "file" else victim.mkdir()
+    name = str(victim) if kind == "file" else f"{victim}/"
+    os.truncate(tmp_path / "z", ENDLESS)  # not waited for
+
+    end = run_program(DRIVER, str(MD5ALL), name, str(tmp_path), "--workers", workers)
+    assert end.returncode == 1
+    assert end.stdout == "".join(
+        f"d41d8cd98f00b204e9800998ecf8427e  {tmp_path / name}\n" for name in "abc"
+    )
+    assert end.stderr == f"md5all: {name}: {os.strerror(errno.ENOENT)}\n1 goroutine\n"
+
+
+def test_md5all_into_a_broken_pipe(tree: Path):
+    read, write = os.pipe()
+    os.close(read)
+    with subprocess.Popen(
+        [sys.executable, str(MD5ALL), str(tree)], stdout=write, stderr=subprocess.PIPE, text=True
+    ) as child:
+        os.close(write)
+        _, stderr = child.communicate()
+    assert (child.returncode, stderr) == (1, f"md5all: {os.strerror(errno.EPIPE)}\n")
+
+
+def run_on_terminal(
+    command: Sequence[str], *, stdout: int | None, interrupt_at: bytes | None = None
+) -> tuple[int, bytes, bytes]:
+    """Run a command with a terminal as stderr (and as stdout if that is None).
+
+    SIGINT is sent once the terminal has shown `interrupt_at`.  Returns status, stdout and
+    what the terminal got.
+    """
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=theirs if stdout is None else stdout,
+        stderr=theirs,
+    ) as child:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:  # EIO: nobody has the other end any more
+                break
+            if not data:
+                break
+            shown += data
+            if interrupt_at is not None and interrupt_at in shown:
+                child.send_signal(signal.SIGINT)
+                interrupt_at = None
+        os.close(ours)
+        written = child.stdout.read() if child.stdout is not None else b""
+    return child.returncode, written, shown
+
+
+PROGRESS = rb"(\r\x1b\[K\d+ files)+\r\x1b\[K"
+
+
+def test_md5all_ends_on_ctrl_c(tmp_path: Path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in "abz":
+        (tree / name).write_bytes(b"")
+    os.truncate(tree / "z", ENDLESS)
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "import runpy, sys\n"
+        "from goroutines import num_goroutine\n"
+        "sys.argv = sys.argv[1:]\n"
+        "status = runpy.run_path(sys.argv[0])['main']()\n"
+        "print('left:', num_goroutine())\n"
+        "sys.exit(status)\n"
+    )
+    status, written, shown = run_on_terminal(
+        [sys.executable, str(driver), str(MD5ALL), str(tree)],
+        stdout=subprocess.PIPE,
+        interrupt_at=b"2 files",
+    )
+    assert status == 130
+    lines = os.fsdecode(written).splitlines()
+    assert [line.rpartition("/")[2] for line in lines[:-1]] == ["a", "b"]
+    assert lines[-1] == "left: 1"
+    assert re.fullmatch(PROGRESS, shown)
+
+
+def test_md5all_on_a_terminal_clears_the_progress_for_each_line(tree: Path):
+    status, _, shown = run_on_terminal([sys.executable, str(MD5ALL), str(tree)], stdout=None)
+    assert status == 0
+    visible = re.sub(rb"\r\x1b\[K\d+ files(?=\r)", b"", shown).replace(b"\r\x1b[K", b"")
+    text = visible.decode(errors="backslashreplace").replace("\r\n", "\n")
+    assert text == expected(tree)
+
+
+def test_md5all_bounds_what_is_under_way(tmp_path: Path):
+    """No more jobs exist than `ordered` holds, plus one in each goroutine's hands."""
+    for i in range(300):
+        (tmp_path / str(i)).write_bytes(b"")
+    scope = runpy.run_path(str(MD5ALL))["md5all"].__globals__
+    live = most = 0
+
+    class Counted(scope["Job"]):
+        def __new__(cls, *args):
+            nonlocal live, most
+            live += 1
+            most = max(most, live)
+            return super().__new__(cls, *args)
+
+        def __del__(self):
+            nonlocal live
+            live -= 1
+
+    def open_null(file, *args, **kwargs):
+        return open(os.devnull, "w") if file == 1 else open(file, *args, **kwargs)
+
+    scope.update(Job=Counted, open=open_null)
+    scope["md5all"](f"{tmp_path}/", 3)
+    assert 0 < most <= 2 * 3 + 1 + 3 + 1
