@@ -16,7 +16,7 @@ import atexit
 import gc
 import os
 
-from goroutines import _panic, _runtime
+from goroutines import _panic, _runtime, runtime
 from goroutines._defer import defer, defers, recover, set_return
 from goroutines._panic import set_panic_hook
 from goroutines._runtime import (
@@ -64,6 +64,7 @@ __all__ = [
     "recv",
     "recv_ok",
     "run",
+    "runtime",
     "select",
     "send",
     "set_panic_hook",

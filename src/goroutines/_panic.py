@@ -6,6 +6,7 @@ when every goroutine is asleep.
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 from goroutines import _runtime
@@ -14,7 +15,7 @@ from goroutines.errors import Deadlock, Panic
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from types import CodeType, TracebackType
     from typing import Any
 
     from goroutines._runtime import Goroutine
@@ -115,10 +116,18 @@ def _print(text: str) -> None:
         return
 
 
+_OUR_FILES = (__file__, __file__.replace("_panic", "runtime"))
+
+
+def _is_ours(frame: tuple[CodeType, int]) -> bool:
+    """Tell the frames that do the dumping from those that are dumped."""
+    return frame[0].co_filename in _OUR_FILES
+
+
 def describe(goroutine: Goroutine) -> str:
     """Format one goroutine of a dump: number, state, stack, birth; in Go's layout."""
     lines = [f"goroutine {goroutine.id} [{goroutine.wait_reason or goroutine.state}]:\n"]
-    for code, line in goroutine._frames():
+    for code, line in itertools.dropwhile(_is_ours, goroutine._frames()):
         lines.append(f"{code.co_qualname}(...)\n\t{code.co_filename}:{line}\n")
     lines.append(_birth(goroutine))
     return "".join(lines)

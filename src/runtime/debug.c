@@ -136,7 +136,7 @@ torture(M *m)
     }
     m->rng = m->rng * 6364136223846793005u + 1442695040888963407u;
     uint32_t dice = (uint32_t)(m->rng >> 33);
-    if (dice % 64 == 0) {
+    if (dice % 1024 == 0) {
         busy = true;
         PyGC_Collect();
         busy = false;

@@ -192,7 +192,7 @@ top_frame(G *g)
         return NULL;
     }
 #endif
-    return pystate_current_frame(g->m->ts);
+    return g->m->curg == NULL ? g->m->idle_frame : pystate_current_frame(g->m->ts);
 }
 
 /* [(code, line)], innermost first. */

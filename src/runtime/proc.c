@@ -183,6 +183,7 @@ idle(M *m, int64_t *patience)
 {
     G *was = m->curg;
     m->curg = NULL;
+    m->idle_frame = pystate_current_frame(m->ts);
     netpoll_open(m);
     atomic_store(&m->sleeping, true);
     int64_t ns = FOREVER;
@@ -440,18 +441,10 @@ wake_error(G *g, Wake how, const char *op, PyObject *o)
     return -1;
 }
 
-/* Wait until g is dead.  0, or -1 with an exception. */
-int
-join(M *m, G *g, int64_t ns, WaitReason why)
+static int
+join_wait(M *m, G *g, int64_t ns, WaitReason why)
 {
     G *me = m->curg;
-    if (g->status == G_DEAD) {
-        return 0;
-    }
-    if (ns == 0) {
-        PyErr_Format(PyExc_TimeoutError, "join timed out: %R is not done", g);
-        return -1;
-    }
     if (park_check(m, me) < 0) {
         return -1;
     }
@@ -463,15 +456,29 @@ join(M *m, G *g, int64_t ns, WaitReason why)
     g_will_wait(me);
     waitq_push(&g->joiners, &me->sg);
     UNLOCK(&g->mu);
-    Py_INCREF(g);
     Wake how = gopark(m, me, ns, why);
-    int r = 0;
-    if (how != WAKE_READY) {
-        LOCK(&g->mu);
-        waitq_remove(&g->joiners, &me->sg);
-        UNLOCK(&g->mu);
-        r = wake_error(me, how, "join", (PyObject *)g);
+    if (how == WAKE_READY) {
+        return 0;
     }
+    LOCK(&g->mu);
+    waitq_remove(&g->joiners, &me->sg);
+    UNLOCK(&g->mu);
+    return wake_error(me, how, "join", (PyObject *)g);
+}
+
+/* Wait until g is dead.  0, or -1 with an exception. */
+int
+join(M *m, G *g, int64_t ns, WaitReason why)
+{
+    if (g->status == G_DEAD) {
+        return 0;
+    }
+    if (ns == 0) {
+        PyErr_Format(PyExc_TimeoutError, "join timed out: %R is not done", g);
+        return -1;
+    }
+    Py_INCREF(g); /* the runtime's reference goes when g ends */
+    int r = join_wait(m, g, ns, why);
     Py_DECREF(g);
     return r;
 }

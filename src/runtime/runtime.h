@@ -22,8 +22,8 @@
  *     and per primitive; who holds which lock is said at each field.
  *
  * Lock order: channel locks (a select takes several, by address) -> nothing.
- * sched.mu and the blocking pool's mutex are leaves; neither is held across a
- * call into Python.
+ * sched.mu and the blocking pool's mutex come last, in this order; neither is
+ * held across a call into Python.
  */
 #ifndef GOROUTINES_RUNTIME_H
 #define GOROUTINES_RUNTIME_H
@@ -196,6 +196,7 @@ struct M {
     PyThreadState *ts;
     G *curg;    /* the running G; NULL while the thread looks for work */
     G *loaded;  /* whose interpreter state is in ts; NULL: a dead one's */
+    PyFrameData *idle_frame; /* top of the loaded G's frames while curg is NULL */
     G *g0;      /* the thread's own goroutine: "main" in the main thread */
     char *base; /* goroutines run below this address */
     GQueue runq;

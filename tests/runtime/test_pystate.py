@@ -269,10 +269,14 @@ def test_interpreter_wide_views() -> None:
     made = [ParkedFrames(3, through) for through in ("python", "sort", "del")]
     frames = sys._current_frames()
     assert any("test_interpreter_wide_views" in back_from(frame) for frame in frames.values())
-    with tempfile.TemporaryFile("w+") as file:
-        faulthandler.dump_traceback(file, all_threads=True)
-        file.seek(0)
-        assert "test_interpreter_wide_views" in file.read()
+    for all_threads in (False, True):
+        with tempfile.TemporaryFile("w+") as file:
+            faulthandler.dump_traceback(file, all_threads=all_threads)
+            file.seek(0)
+            text = file.read()
+        # of all threads it shows a hundred, which need not include this one
+        assert "(most recent call first)" in text
+        assert all_threads or "test_interpreter_wide_views" in text
     assert len(gc.get_objects()) > 1000
     for parked_ones in made:
         parked_ones.finish()

@@ -31,7 +31,7 @@ from goroutines import (
     sleep,
 )
 
-from ..conftest import dead, scaled, until
+from ..conftest import FREE_THREADED, dead, scaled, until
 
 SEEDS = (1, 2, 3)
 each_seed = pytest.mark.parametrize("seed", SEEDS)
@@ -547,7 +547,7 @@ def test_collections_among_it(seed: int) -> None:
             cyclic["self"] = cyclic
             rng.choice(PUTS)(rng, rng.choice(chans), rng.choice(chans), cyclic)
             del cyclic
-            if rng.random() < 0.02:
+            if rng.random() < often:
                 gc.collect(rng.randrange(3))
 
     def consume(rng: random.Random) -> None:
@@ -557,7 +557,9 @@ def test_collections_among_it(seed: int) -> None:
 
     gc.freeze()
     old = gc.get_threshold()
-    gc.set_threshold(20, 2, 2)
+    # a free-threaded interpreter looks at everything each time
+    often, threshold = (0.001, 1000) if FREE_THREADED else (0.02, 20)
+    gc.set_threshold(threshold, 2, 2)
     try:
         consumers = [go(consume, rng) for _ in range(5)]
         count = scaled(2000)
