@@ -45,9 +45,7 @@ def set_panic_hook(fn: PanicHook | None) -> PanicHook | None:
     """
     global _hook
     if fn is not None and not callable(fn):
-        raise TypeError(
-            f"set_panic_hook: expected a callable or None, not {type(fn).__name__}"
-        )
+        raise TypeError(f"set_panic_hook: expected a callable or None, not {type(fn).__name__}")
     old, _hook = _hook, fn
     return old
 
@@ -63,7 +61,9 @@ def uncaught(goroutine: Goroutine, exc: BaseException) -> BaseException | None:
             if _hook(goroutine, exc):
                 return None
         except BaseException as hook_error:
-            _print(f"panic hook {_hook!r} raised:\n{_traceback(hook_error)}{_report(goroutine, exc)}")
+            _print(
+                f"panic hook {_hook!r} raised:\n{_traceback(hook_error)}{_report(goroutine, exc)}"
+            )
     else:
         _print(_report(goroutine, exc))
     panic = Panic(_heading(exc), goroutine)
@@ -169,9 +169,7 @@ def dump_on_signal(signum: int = 0, frame: object = None) -> None:
     _print(dump() + "\n")
 
 
-def _excepthook(
-    kind: type[BaseException], exc: BaseException, tb: TracebackType | None
-) -> Any:
+def _excepthook(kind: type[BaseException], exc: BaseException, tb: TracebackType | None) -> Any:
     """Print nothing more for an uncaught Panic, the report for Deadlock; exit with status 2."""
     if isinstance(exc, Deadlock):
         _print(f"fatal error: {exc}\n")

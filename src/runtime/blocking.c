@@ -91,8 +91,7 @@ job_new(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObject *k
     j->fn = Py_NewRef(fn);
     j->kwnames = Py_XNewRef(kwnames);
     j->args = PyTuple_New(all);
-    j->context =
-        m->ts->context != NULL ? PyContext_Copy(m->ts->context) : PyContext_New();
+    j->context = m->ts->context != NULL ? PyContext_Copy(m->ts->context) : PyContext_New();
     if (j->args == NULL || j->context == NULL) {
         job_free(j);
         return NULL;
@@ -412,8 +411,7 @@ blocking_shutdown(void)
     pool.stop = true;
     if (pool.ready) {
         pthread_cond_broadcast(&pool.work);
-        while (pool.nstarting > 0 ||
-               (pool.workers != NULL && atomic_load(&sched.nblocking) == 0)) {
+        while (pool.nstarting > 0 || (pool.workers != NULL && atomic_load(&sched.nblocking) == 0)) {
             pthread_cond_wait(&pool.ended, &pool.mu);
         }
     }

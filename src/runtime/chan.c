@@ -562,8 +562,10 @@ ChanIter_dealloc(ChanIter *it)
 }
 
 static PyType_Slot iter_slots[] = {
-    {Py_tp_iter, PyObject_SelfIter},     {Py_tp_iternext, ChanIter_next},
-    {Py_tp_traverse, ChanIter_traverse}, {Py_tp_dealloc, ChanIter_dealloc},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, ChanIter_next},
+    {Py_tp_traverse, ChanIter_traverse},
+    {Py_tp_dealloc, ChanIter_dealloc},
     {0, NULL},
 };
 
@@ -599,32 +601,32 @@ Chan_bool(Chan *c)
 
 static PyMethodDef chan_methods[] = {
     METHOD("send", Chan_send, FASTKW,
-           PyDoc_STR("send(value, timeout=None)\n--\n\n"
+           PyDoc_STR("send($self, value, timeout=None)\n--\n\n"
                      "Send value; wait until a receiver takes it or the buffer has room.\n\n"
                      "timeout is in seconds; None waits for ever, 0 never waits.\n"
                      "Raises ChannelClosed if the channel is closed, now or while waiting (the\n"
                      "value was not sent then), TimeoutError when the time runs out.")),
     METHOD("recv", Chan_recv, FASTKW,
-           PyDoc_STR("recv(timeout=None)\n--\n\n"
+           PyDoc_STR("recv($self, timeout=None)\n--\n\n"
                      "Receive the next value; wait until there is one.\n\n"
                      "timeout is in seconds; None waits for ever, 0 never waits.\n"
                      "Raises ChannelClosed once the channel is closed and drained, TimeoutError\n"
                      "when the time runs out.")),
     METHOD("recv_ok", Chan_recv_ok, FASTKW,
-           PyDoc_STR("recv_ok(timeout=None)\n--\n\n"
+           PyDoc_STR("recv_ok($self, timeout=None)\n--\n\n"
                      "Receive as Go's `v, ok := <-ch`: (value, True), or (None, False) once the\n"
                      "channel is closed and drained.\n\n"
                      "Raises TimeoutError when the time (seconds) runs out.")),
     METHOD("try_send", Chan_try_send, METH_O,
-           PyDoc_STR("try_send(value, /)\n--\n\n"
+           PyDoc_STR("try_send($self, value, /)\n--\n\n"
                      "Send value if that needs no waiting; return whether it was sent.\n\n"
                      "Raises ChannelClosed if the channel is closed.")),
     METHOD("try_recv", Chan_try_recv, METH_NOARGS,
-           PyDoc_STR("try_recv()\n--\n\n"
+           PyDoc_STR("try_recv($self)\n--\n\n"
                      "Return (value, True) if a value is there, else (None, False).  Never waits\n"
                      "and never raises; `closed` tells why nothing was there.")),
     METHOD("close", Chan_close, METH_NOARGS,
-           PyDoc_STR("close()\n--\n\n"
+           PyDoc_STR("close($self)\n--\n\n"
                      "Close the channel: buffered values can still be received, waiting senders\n"
                      "and receivers are woken.  Raises ChannelClosed on a second close.")),
     METHOD("__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
@@ -651,14 +653,15 @@ static PyGetSetDef chan_getset[] = {
 };
 
 static PyType_Slot chan_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("Chan(cap=0)\n--\n\n"
-                                  "A channel, as Go's `make(chan T, cap)`.\n\n"
-                                  "cap is the number of values that can be sent before a receiver\n"
-                                  "is needed; 0 makes each send wait for its receiver.  Values and\n"
-                                  "waiters are served first come, first served.  Channels work\n"
-                                  "between goroutines of any thread and plain threads.\n\n"
-                                  "Raises ValueError for a negative cap, TypeError for one that is\n"
-                                  "not an int.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("Chan(cap=0)\n--\n\n"
+                       "A channel, as Go's `make(chan T, cap)`.\n\n"
+                       "cap is the number of values that can be sent before a receiver\n"
+                       "is needed; 0 makes each send wait for its receiver.  Values and\n"
+                       "waiters are served first come, first served.  Channels work\n"
+                       "between goroutines of any thread and plain threads.\n\n"
+                       "Raises ValueError for a negative cap, TypeError for one that is\n"
+                       "not an int.")},
     {Py_tp_new, Chan_new},
     {Py_tp_traverse, Chan_traverse},
     {Py_tp_clear, Chan_clear},

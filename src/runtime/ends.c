@@ -108,12 +108,8 @@ end_hash(End *e)
 #define VIA(name, doc) {name, (getter)end_getattr, NULL, doc, (void *)name}
 
 static PyGetSetDef receiver_getset[] = {
-    VIA("recv", "Chan.recv"),
-    VIA("recv_ok", "Chan.recv_ok"),
-    VIA("try_recv", "Chan.try_recv"),
-    VIA("cap", "Chan.cap"),
-    VIA("closed", "Chan.closed"),
-    {NULL, NULL, NULL, NULL, NULL},
+    VIA("recv", "Chan.recv"), VIA("recv_ok", "Chan.recv_ok"), VIA("try_recv", "Chan.try_recv"),
+    VIA("cap", "Chan.cap"),   VIA("closed", "Chan.closed"),   {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyGetSetDef sender_getset[] = {
@@ -126,10 +122,13 @@ static PyMethodDef end_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-#define COMMON_SLOTS                                                                           \
-    {Py_tp_traverse, end_traverse}, {Py_tp_dealloc, end_dealloc}, {Py_sq_length, end_len},     \
-        {Py_nb_bool, end_bool}, {Py_tp_repr, end_repr}, {Py_tp_richcompare, end_compare},      \
-        {Py_tp_hash, end_hash}, {Py_tp_methods, end_methods}
+#define COMMON_SLOTS                                                                               \
+    {Py_tp_traverse, end_traverse}, {Py_tp_dealloc, end_dealloc}, {Py_sq_length, end_len},         \
+        {Py_nb_bool, end_bool}, {Py_tp_repr, end_repr}, {Py_tp_richcompare, end_compare},          \
+        {Py_tp_hash, end_hash},                                                                    \
+    {                                                                                              \
+        Py_tp_methods, end_methods                                                                 \
+    }
 
 static PyType_Slot receiver_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("The receiving end of a channel (Go's `<-chan T`).")},
@@ -146,8 +145,8 @@ static PyType_Slot sender_slots[] = {
     {0, NULL},
 };
 
-#define END_FLAGS                                                                              \
-    (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |             \
+#define END_FLAGS                                                                                  \
+    (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |                 \
      Py_TPFLAGS_IMMUTABLETYPE)
 
 static PyType_Spec receiver_spec = {"goroutines.Receiver", sizeof(End), 0, END_FLAGS,

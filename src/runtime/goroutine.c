@@ -146,9 +146,9 @@ G_repr(G *g)
         return NULL;
     }
     bool waits = g->status == G_WAITING;
-    PyObject *r = PyUnicode_FromFormat("<Goroutine %lld %R %s%s%s>", (long long)g->id, name,
-                                       g_state_name(g), waits ? ": " : "",
-                                       waits ? wait_reason_name[g->reason] : "");
+    PyObject *r =
+        PyUnicode_FromFormat("<Goroutine %lld %R %s%s%s>", (long long)g->id, name, g_state_name(g),
+                             waits ? ": " : "", waits ? wait_reason_name[g->reason] : "");
     Py_DECREF(name);
     return r;
 }
@@ -249,12 +249,12 @@ static PyMemberDef g_members[] = {
 
 static PyMethodDef g_methods[] = {
     {"join", (PyCFunction)(void (*)(void))G_join, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("join(timeout=None)\n--\n\n"
+     PyDoc_STR("join($self, timeout=None)\n--\n\n"
                "Wait until it has ended; raises nothing of its own.\n\n"
                "Raises TimeoutError when the time (seconds) runs out, RuntimeError when a\n"
                "goroutine joins itself.")},
     {"_frames", (PyCFunction)G_frames, METH_NOARGS,
-     PyDoc_STR("_frames()\n--\n\n[(code, line), ...] of its stack, innermost first.")},
+     PyDoc_STR("_frames($self)\n--\n\n[(code, line), ...] of its stack, innermost first.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -271,8 +271,7 @@ static PyType_Slot g_slots[] = {
 static PyType_Spec g_spec = {
     .name = "goroutines.Goroutine",
     .basicsize = sizeof(G),
-    .flags =
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = g_slots,
 };
 

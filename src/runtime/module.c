@@ -76,12 +76,18 @@ rt_gosched(PyObject *mod, PyObject *unused)
 }
 
 static PyObject *
-rt_sleep(PyObject *mod, PyObject *seconds)
+rt_sleep(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     int64_t ns;
     M *m = getm();
     (void)mod;
-    if (m == NULL || seconds_arg(seconds, "sleep: seconds", &ns) < 0 || sleep_ns(m, ns) < 0) {
+    Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (nargs + nkw != 1 || (nkw == 1 && PyUnicode_CompareWithASCIIString(
+                                             PyTuple_GET_ITEM(kwnames, 0), "seconds") != 0)) {
+        PyErr_SetString(PyExc_TypeError, "sleep(seconds) takes exactly one argument");
+        return NULL;
+    }
+    if (m == NULL || seconds_arg(args[0], "sleep: seconds", &ns) < 0 || sleep_ns(m, ns) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -269,8 +275,8 @@ static PyMethodDef functions[] = {
        "contextvars go along; runtime.set_max_threads caps the pool."),
     FN("gosched", rt_gosched, METH_NOARGS,
        "gosched()\n--\n\nLet the other goroutines of this thread run first (runtime.Gosched)."),
-    FN("sleep", rt_sleep, METH_O,
-       "sleep(seconds, /)\n--\n\n"
+    FN("sleep", rt_sleep, FASTKW,
+       "sleep(seconds)\n--\n\n"
        "Park this goroutine for at least so many seconds.  A negative number counts as 0,\n"
        "which lets the others run.  Raises ValueError for NaN, TypeError for no number."),
     FN("current", rt_current, METH_NOARGS,

@@ -57,7 +57,7 @@ make_send(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)mod;
     if (nargs != 2) {
-        PyErr_Format(PyExc_TypeError, "send(chan, value) takes 2 arguments, got %zd", nargs);
+        PyErr_Format(PyExc_TypeError, "send(ch, value) takes 2 arguments, got %zd", nargs);
         return NULL;
     }
     return case_new(args[0], args[1], true, false, "send");
@@ -107,7 +107,7 @@ typedef struct {
 static int
 by_address(const void *a, const void *b)
 {
-    uintptr_t x = (uintptr_t) * (Chan *const *)a, y = (uintptr_t) * (Chan *const *)b;
+    uintptr_t x = (uintptr_t)*(Chan *const *)a, y = (uintptr_t)*(Chan *const *)b;
     return (x > y) - (x < y);
 }
 
@@ -449,13 +449,11 @@ Select_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwna
         PyErr_Format(PyExc_TypeError, "Select takes only a timeout, got %zd arguments", nargs);
         return NULL;
     }
-    if (m == NULL ||
-        (nargs == 1 ? timeout_arg(args[0], &ns)
-                    : keyword_timeout("Select", args + nargs, kwnames, &ns)) < 0) {
+    if (m == NULL || (nargs == 1 ? timeout_arg(args[0], &ns)
+                                 : keyword_timeout("Select", args + nargs, kwnames, &ns)) < 0) {
         return NULL;
     }
-    return select_cases(m, (Case *const *)&PyTuple_GET_ITEM(cases, 0), PyTuple_GET_SIZE(cases),
-                        ns);
+    return select_cases(m, (Case *const *)&PyTuple_GET_ITEM(cases, 0), PyTuple_GET_SIZE(cases), ns);
 }
 
 static PyObject *
@@ -507,9 +505,10 @@ static PyMemberDef select_members[] = {
 };
 
 static PyType_Slot select_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("Select(*cases)\n--\n\n"
-                                  "A select prepared once, for hot loops: call it, with timeout= if\n"
-                                  "wanted, and it does what select(*cases, timeout=...) does.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("Select(*cases)\n--\n\n"
+                       "A select prepared once, for hot loops: call it, with timeout= if\n"
+                       "wanted, and it does what select(*cases, timeout=...) does.")},
     {Py_tp_new, Select_new},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_traverse, Select_traverse},
@@ -545,22 +544,23 @@ static PyType_Spec case_spec = {
 
 static PyMethodDef functions[] = {
     {"select", (PyCFunction)(void (*)(void))select_, METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("select(*cases, timeout=None)\n--\n\n"
-               "Wait until one of the cases can proceed, do it, and return (index, value).\n\n"
-               "Cases are made by recv(ch), recv_ok(ch) and send(ch, value); a case of None is\n"
-               "never ready.  Among several ready ones the choice is uniformly random.  timeout\n"
-               "is in seconds; when it runs out, or at once with 0 (Go's `default`), the answer\n"
-               "is (-1, None).  Without cases and timeout it waits for ever, as Go's `select {}`.\n\n"
-               "Raises ChannelClosed, with .chan and .index, for a recv of a closed and drained\n"
-               "channel or a send to a closed one; TypeError for what is no case.")},
+     PyDoc_STR(
+         "select(*cases, timeout=None)\n--\n\n"
+         "Wait until one of the cases can proceed, do it, and return (index, value).\n\n"
+         "Cases are made by recv(ch), recv_ok(ch) and send(ch, value); a case of None is\n"
+         "never ready.  Among several ready ones the choice is uniformly random.  timeout\n"
+         "is in seconds; when it runs out, or at once with 0 (Go's `default`), the answer\n"
+         "is (-1, None).  Without cases and timeout it waits for ever, as Go's `select {}`.\n\n"
+         "Raises ChannelClosed, with .chan and .index, for a recv of a closed and drained\n"
+         "channel or a send to a closed one; TypeError for what is no case.")},
     {"recv", make_recv, METH_O,
-     PyDoc_STR("recv(chan, /)\n--\n\nThe select case `v := <-chan`.  Its value: what was received.")},
+     PyDoc_STR("recv(ch, /)\n--\n\nThe select case `v := <-ch`.  Its value: what was received.")},
     {"recv_ok", make_recv_ok, METH_O,
-     PyDoc_STR("recv_ok(chan, /)\n--\n\n"
-               "The select case `v, ok := <-chan`.  Its value: (v, True), or (None, False) once\n"
+     PyDoc_STR("recv_ok(ch, /)\n--\n\n"
+               "The select case `v, ok := <-ch`.  Its value: (v, True), or (None, False) once\n"
                "the channel is closed and drained.")},
     {"send", (PyCFunction)(void (*)(void))make_send, METH_FASTCALL,
-     PyDoc_STR("send(chan, value, /)\n--\n\nThe select case `chan <- value`.  Its value: None.")},
+     PyDoc_STR("send(ch, value, /)\n--\n\nThe select case `ch <- value`.  Its value: None.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -28,7 +28,8 @@ waitgroup_add(PyObject *self, Py_ssize_t delta)
     if (__builtin_add_overflow(w->n, delta, &n) || n < 0) {
         Py_ssize_t had = w->n;
         UNLOCK(&w->mu);
-        PyErr_Format(PyExc_ValueError, "negative WaitGroup counter: it is %zd, and %zd was added", had, delta);
+        PyErr_Format(PyExc_ValueError, "negative WaitGroup counter: it is %zd, and %zd was added",
+                     had, delta);
         return -1;
     }
     w->n = n;
@@ -53,9 +54,8 @@ WaitGroup_add(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 {
     Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
     Py_ssize_t delta = 1;
-    if (nargs + nkw > 1 ||
-        (nkw == 1 &&
-         PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "delta") != 0)) {
+    if (nargs + nkw > 1 || (nkw == 1 && PyUnicode_CompareWithASCIIString(
+                                            PyTuple_GET_ITEM(kwnames, 0), "delta") != 0)) {
         PyErr_SetString(PyExc_TypeError, "WaitGroup.add(delta=1) takes one int");
         return NULL;
     }
@@ -175,16 +175,17 @@ WaitGroup_dealloc(WaitGroup *w)
 
 static PyMethodDef waitgroup_methods[] = {
     METHOD("add", WaitGroup_add, FASTKW,
-           PyDoc_STR("add(delta=1)\n--\n\n"
+           PyDoc_STR("add($self, delta=1)\n--\n\n"
                      "Add delta, which may be negative, to the counter; at zero all waiters go\n"
                      "on.  Raises ValueError if the counter would become negative.")),
-    METHOD("done", WaitGroup_done, METH_NOARGS, PyDoc_STR("done()\n--\n\nThe same as add(-1).")),
+    METHOD("done", WaitGroup_done, METH_NOARGS,
+           PyDoc_STR("done($self)\n--\n\nThe same as add(-1).")),
     METHOD("wait", WaitGroup_wait, METH_VARARGS | METH_KEYWORDS,
-           PyDoc_STR("wait(timeout=None)\n--\n\n"
+           PyDoc_STR("wait($self, timeout=None)\n--\n\n"
                      "Wait until the counter is zero.  Raises TimeoutError when the time\n"
                      "(seconds) runs out.")),
     METHOD("go", WaitGroup_go, FASTKW,
-           PyDoc_STR("go(fn, /, *args, **kwargs)\n--\n\n"
+           PyDoc_STR("go($self, fn, /, *args, **kwargs)\n--\n\n"
                      "add(1), start fn in a new goroutine, and done() when it ends, however it\n"
                      "ends (Go 1.25's WaitGroup.Go).  Returns the Goroutine.")),
     {NULL, NULL, 0, NULL},

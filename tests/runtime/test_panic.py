@@ -231,6 +231,30 @@ def test_panic_under_run(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(careful) == "caught"
 
 
+@pytest.mark.parametrize("error", [ValueError("boom"), SystemExit(3), KeyboardInterrupt()])
+def test_panic_on_a_plain_thread(error: BaseException, capfd: pytest.CaptureFixture[str]) -> None:
+    """What leaves a goroutine of a plain thread comes to main, and the thread goes on."""
+    ends: list[str] = []
+
+    def body() -> None:
+        go(fail, error).join()
+        ends.append("joined")
+
+    thread = threading.Thread(target=body, daemon=True)
+    with pytest.raises(BaseException) as caught:  # noqa: B017
+        thread.start()
+        sleep(3600)
+    until(lambda: not thread.is_alive(), "that the thread has ended")
+    assert ends == ["joined"]
+    if isinstance(error, ValueError):
+        assert isinstance(caught.value, Panic)
+        assert caught.value.__cause__ is error
+        assert "panic: ValueError: boom" in capfd.readouterr().err
+    else:
+        assert isinstance(caught.value, type(error))
+        assert "panic" not in capfd.readouterr().err
+
+
 def test_unhandled_channel_closed_is_a_panic(capfd: pytest.CaptureFixture[str]) -> None:
     """An error of the runtime itself is a panic like any other."""
     ch: Chan[int] = Chan()

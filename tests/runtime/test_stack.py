@@ -824,7 +824,12 @@ def test_values_on_the_stack_survive_collections() -> None:
         table = {"a": [i], "b": wait()}["b"]
         return [*[i] * 2, *wait(), table[0] + wait()[0], *(x for x in wait()), wait()[0]]
 
-    assert all_of(30, body) == [[i, i, i, 2 * i, i, i] for i in range(30)]
+    gc.freeze()
+    try:
+        results = all_of(30, body)
+    finally:
+        gc.unfreeze()
+    assert results == [[i, i, i, 2 * i, i, i] for i in range(30)]
 
 
 def test_collector_at_any_moment() -> None:
