@@ -42,8 +42,8 @@ static struct {
     pthread_cond_t work, ended;
     bool ready, stop;
     Job *head, **tail;
-    int nqueued, nidle, nthreads, nstarting, max, serial;
-    Worker *workers;
+    int nqueued, nidle, nthreads, nstarting, nbusy, max, serial;
+    Worker *workers; /* those that have a thread state */
 } pool = {.mu = PTHREAD_MUTEX_INITIALIZER, .max = 64};
 
 #define IDLE_SECONDS 10
@@ -128,6 +128,7 @@ job_finish(Job *j)
     bool abandoned = j->abandoned;
     bool claimed = !abandoned && g_claim(g, WAKE_READY);
     j->done = true;
+    pool.nbusy--;
     pthread_mutex_unlock(&pool.mu);
     if (claimed) {
         goready(g);
@@ -136,6 +137,7 @@ job_finish(Job *j)
         job_free(j);
     }
     atomic_fetch_sub(&sched.nblocking, 1);
+    m_rouse(sched.main); /* if it fell asleep in between it must look for a deadlock */
     Py_DECREF(g);
 }
 
@@ -163,6 +165,7 @@ next_job(void)
     if (j != NULL) {
         pool.head = j->next;
         pool.nqueued--;
+        pool.nbusy++;
         if (pool.head == NULL) {
             pool.tail = &pool.head;
         }
@@ -178,7 +181,7 @@ static void
 name_thread(int serial)
 {
     char name[16];
-    snprintf(name, sizeof(name), "go-blocking-%d", serial % 1000);
+    snprintf(name, sizeof(name), "go-blocking-%u", (unsigned)serial % 1000);
 #ifdef __APPLE__
     pthread_setname_np(name);
 #else
@@ -237,12 +240,12 @@ worker_main(void *unused)
     name_thread(serial);
     PyGILState_STATE gil = PyGILState_Ensure();
     Worker me = {NULL, PyThreadState_Get()};
-    worker_register(&me);
     M *m = getm();
     if (m != NULL) {
         m->is_worker = true;
     }
     PyErr_Clear();
+    worker_register(&me);
     for (;;) {
         PyThreadState *ts = PyEval_SaveThread();
         Job *j = next_job();
@@ -330,7 +333,7 @@ give_up(Job *j)
 PyObject *
 blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (m->is_worker) {
+    if (m->is_worker || pool.stop) {
         return PyObject_Vectorcall(fn, args, (size_t)nargs, kwnames);
     }
     G *g = m->curg;
@@ -402,6 +405,17 @@ blocking_after_fork(void)
     atomic_store(&sched.nblocking, 0);
 }
 
+/* Those that hold no job; pool.mu is held. */
+static bool
+idle_workers(void)
+{
+    int n = 0;
+    for (Worker *w = pool.workers; w != NULL; w = w->next) {
+        n++;
+    }
+    return n > pool.nbusy;
+}
+
 /* End the idle threads.  Called with the GIL, which they need for ending. */
 void
 blocking_shutdown(void)
@@ -411,7 +425,7 @@ blocking_shutdown(void)
     pool.stop = true;
     if (pool.ready) {
         pthread_cond_broadcast(&pool.work);
-        while (pool.nstarting > 0 || (pool.workers != NULL && atomic_load(&sched.nblocking) == 0)) {
+        while (pool.nstarting > 0 || idle_workers()) {
             pthread_cond_wait(&pool.ended, &pool.mu);
         }
     }

@@ -90,7 +90,7 @@ chan_take(Chan *c, G **wake)
 }
 
 /* Hand v over or buffer it.  1 if done (a reference of v is taken), else 0. */
-static inline int
+int
 chan_give(Chan *c, PyObject *v, G **wake)
 {
     Sudog *sg;
@@ -104,12 +104,6 @@ chan_give(Chan *c, PyObject *v, G **wake)
         return 1;
     }
     return 0;
-}
-
-int
-chan_offer(Chan *c, PyObject *v, G **wake)
-{
-    return chan_give(c, v, wake);
 }
 
 /* ---- send ------------------------------------------------------------------------------- */
@@ -175,7 +169,8 @@ chan_send(M *m, Chan *c, PyObject *v, int64_t ns)
         if (wake != NULL) {
             goready(wake);
         }
-        return TORTURE(m);
+        TORTURE(m);
+        return 0;
     }
     if (ns == 0) {
         UNLOCK(&c->mu);
@@ -334,8 +329,9 @@ static int
 Chan_traverse(Chan *c, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(c));
-    for (Py_ssize_t i = 0; i < c->cap; i++) {
-        Py_VISIT(c->buf[i]);
+    for (Py_ssize_t i = 0; i < c->len; i++) {
+        Py_ssize_t at = c->head + i;
+        Py_VISIT(c->buf[at < c->cap ? at : at - c->cap]);
     }
     return 0;
 }
@@ -355,13 +351,15 @@ Chan_dealloc(Chan *c)
 {
     PyTypeObject *type = Py_TYPE(c);
     PyObject_GC_UnTrack(c);
-    if (c->weakrefs != NULL) {
+    Py_TRASHCAN_BEGIN(c, Chan_dealloc) if (c->weakrefs != NULL)
+    {
         PyObject_ClearWeakRefs((PyObject *)c);
     }
     Chan_clear(c);
     free(c->buf);
     type->tp_free(c);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 static PyObject *
@@ -384,7 +382,12 @@ parse_timeout(const char *who, PyObject *const *args, Py_ssize_t nargs, Py_ssize
     }
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        if (timeout == NULL && PyUnicode_CompareWithASCIIString(name, "timeout") == 0) {
+        bool is_timeout = PyUnicode_CompareWithASCIIString(name, "timeout") == 0;
+        if (is_timeout && timeout != NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() got two values for timeout", who);
+            return -1;
+        }
+        if (is_timeout) {
             timeout = args[nargs + i];
         }
         else if (have < npos && PyUnicode_CompareWithASCIIString(name, "value") == 0) {
@@ -556,9 +559,10 @@ ChanIter_dealloc(ChanIter *it)
 {
     PyTypeObject *type = Py_TYPE(it);
     PyObject_GC_UnTrack(it);
-    Py_CLEAR(it->chan);
+    Py_TRASHCAN_BEGIN(it, ChanIter_dealloc) Py_CLEAR(it->chan);
     type->tp_free(it);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 static PyType_Slot iter_slots[] = {

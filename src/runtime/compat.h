@@ -148,6 +148,16 @@ signals_pending(PyThreadState *ts)
 }
 
 static inline bool
+interpreter_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return Py_IsFinalizing() != 0;
+#else
+    return _Py_IsFinalizing() != 0;
+#endif
+}
+
+static inline bool
 context_is_empty(PyObject *ctx)
 {
     return ctx == NULL || ((PyContext *)ctx)->ctx_vars->h_count == 0;

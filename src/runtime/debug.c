@@ -6,8 +6,8 @@
  * when every M sleeps with an empty inbox, no timer is armed, no call is in
  * the blocking pool, no other thread of the process runs Python (it could use
  * a channel at any time), and no signal handler of the user's could wake
- * anybody.  A waker clears `sleeping` of the M that it wakes before it sleeps
- * itself, so a look under sched.mu at all Ms is a consistent one.
+ * anybody.  The last needs Python, so a system goroutine asks it, writes the
+ * report, and looks at all the rest a second time before it wakes main.
  */
 #include "runtime.h"
 
@@ -15,16 +15,25 @@
 
 /* ---- deadlock ------------------------------------------------------------------------ */
 
+/* Every M but `self` sleeps, and nothing is queued anywhere. */
 static bool
-all_asleep(void)
+nothing_runnable(M *self)
 {
-    bool asleep = true;
+    bool idle = true;
     LOCK_SCHED();
-    for (M *m = sched.ms; m != NULL && asleep; m = m->next) {
-        asleep = m->is_worker || (atomic_load(&m->sleeping) && atomic_load(&m->inbox) == NULL);
+    for (M *m = sched.ms; m != NULL && idle; m = m->next) {
+        bool asleep = m == self ? m->runq.head == NULL : atomic_load(&m->sleeping);
+        idle = m->is_worker || (asleep && atomic_load(&m->inbox) == NULL);
     }
     UNLOCK_SCHED();
-    return asleep;
+    return idle;
+}
+
+static bool
+nothing_can_wake(M *self)
+{
+    return atomic_load(&sched.ntimers) == 0 && atomic_load(&sched.nblocking) == 0 &&
+           sched.maing != NULL && sched.maing->status == G_WAITING && nothing_runnable(self);
 }
 
 static bool
@@ -47,44 +56,49 @@ thread_sleeps_in_runtime(PyThreadState *ts)
 
 /* A thread that runs Python and does not wait in the runtime. */
 static bool
-foreign_thread_lives(void)
+foreign_thread_lives(M *self)
 {
     bool lives = false;
     LOCK_THREADS();
     LOCK_SCHED();
     PyThreadState *ts = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
     for (; ts != NULL && !lives; ts = ts->next) {
-        lives = !thread_sleeps_in_runtime(ts) && !blocking_is_worker(ts);
+        lives = ts != self->ts && !thread_sleeps_in_runtime(ts) && !blocking_is_worker(ts);
     }
     UNLOCK_SCHED();
     UNLOCK_THREADS();
     return lives;
 }
 
-/* True: main was woken with Deadlock.  *held_back: only a foreign thread, whose
- * end nobody will tell us, stands against it. */
-int
-deadlock_check(M *m, bool *held_back)
+/* Asked by an M that is about to sleep.  *held_back: only a foreign thread,
+ * whose end nobody will tell us, stands against it. */
+bool
+deadlock_suspected(M *m, bool *held_back)
 {
-    (void)m;
-    if (atomic_load(&sched.nblocking) != 0 || sched.maing == NULL || !all_asleep()) {
-        return 0;
+    if (!nothing_can_wake(m)) {
+        return false;
     }
-    if (foreign_thread_lives()) {
-        *held_back = true;
-        return 0;
-    }
+    *held_back = foreign_thread_lives(m);
+    return !*held_back;
+}
+
+/* The function of the system goroutine that makes sure, and wakes main. */
+PyObject *
+deadlock_report(PyObject *self, PyObject *unused)
+{
+    M *m = tls_m;
+    bool held_back;
+    (void)self;
+    (void)unused;
     PyObject *exc = PyObject_CallNoArgs(sched.deadlock);
     if (exc == NULL) {
-        PyErr_WriteUnraisable(sched.deadlock);
-        return 0;
+        return NULL;
     }
-    bool raise = PyExceptionInstance_Check(exc) && all_asleep();
-    if (raise) {
+    if (PyExceptionInstance_Check(exc) && deadlock_suspected(m, &held_back)) {
         g_interrupt(sched.maing, exc);
     }
     Py_DECREF(exc);
-    return raise;
+    Py_RETURN_NONE;
 }
 
 /* ---- throw ------------------------------------------------------------------------------ */
@@ -127,12 +141,12 @@ throw_(const char *what)
 
 #ifdef GOROUTINES_TORTURE
 /* At every chance to park: now and then a collection, now and then a switch. */
-int
+void
 torture(M *m)
 {
     static _Thread_local bool busy TLS_MODEL;
     if (busy || m == NULL || m->curg == NULL || m->in_gc || sched.finalizing) {
-        return 0;
+        return;
     }
     m->rng = m->rng * 6364136223846793005u + 1442695040888963407u;
     uint32_t dice = (uint32_t)(m->rng >> 33);
@@ -144,6 +158,5 @@ torture(M *m)
     else if (dice % 4 == 1 && m->runq.head != NULL) {
         torture_switch(m);
     }
-    return 0;
 }
 #endif

@@ -52,9 +52,10 @@ end_dealloc(End *e)
 {
     PyTypeObject *type = Py_TYPE(e);
     PyObject_GC_UnTrack(e);
-    Py_CLEAR(e->chan);
+    Py_TRASHCAN_BEGIN(e, end_dealloc) Py_CLEAR(e->chan);
     type->tp_free(e);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 static PyObject *

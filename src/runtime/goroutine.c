@@ -80,8 +80,11 @@ static PyObject *
 G_name(G *g, void *unused)
 {
     (void)unused;
-    if (g->name != NULL) {
-        return Py_NewRef(g->name);
+    LOCK(&g->mu);
+    PyObject *name = Py_XNewRef(g->name);
+    UNLOCK(&g->mu);
+    if (name != NULL) {
+        return name;
     }
     if (g == sched.maing) {
         return PyUnicode_FromString("main");
@@ -99,7 +102,11 @@ G_set_name(G *g, PyObject *value, void *unused)
                      value == NULL ? "deleted" : Py_TYPE(value)->tp_name);
         return -1;
     }
-    Py_XSETREF(g->name, Py_NewRef(value));
+    LOCK(&g->mu);
+    PyObject *old = g->name;
+    g->name = Py_NewRef(value);
+    UNLOCK(&g->mu);
+    Py_XDECREF(old);
     return 0;
 }
 
@@ -176,23 +183,20 @@ G_join(G *g, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-/* The frames that may be read now: those of the running thread and of parked
- * goroutines; under a GIL also those that another thread stopped in. */
+/* The frames that may be read now: under a GIL all, also those that another
+ * thread stopped in; without one only this thread's own, parked or running. */
 static PyFrameData *
 top_frame(G *g)
 {
     if (g->status == G_DEAD || !g->started) {
         return NULL;
     }
-    if (g->m->loaded != g) {
-        return g->ps.frame;
-    }
 #ifdef Py_GIL_DISABLED
     if (g->m != tls_m) {
         return NULL;
     }
 #endif
-    return g->m->curg == NULL ? g->m->idle_frame : pystate_current_frame(g->m->ts);
+    return g->m->loaded == g ? pystate_current_frame(g->m->ts) : g->ps.frame;
 }
 
 /* [(code, line)], innermost first. */

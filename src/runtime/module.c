@@ -22,6 +22,18 @@ callable_arg(const char *who, PyObject *const *args, Py_ssize_t nargs)
     return args[0];
 }
 
+/* 0, or -1 with RuntimeError once the interpreter shuts down. */
+int
+may_start(PyObject *fn)
+{
+    if (UNLIKELY(sched.finalizing)) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "cannot start a goroutine for %R: the interpreter is shutting down", fn);
+        return -1;
+    }
+    return 0;
+}
+
 /* ---- goroutines --------------------------------------------------------------------- */
 
 static PyObject *
@@ -30,12 +42,7 @@ rt_go(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
     M *m = getm();
     PyObject *fn = callable_arg("go", args, nargs);
     (void)mod;
-    if (m == NULL || fn == NULL) {
-        return NULL;
-    }
-    if (UNLIKELY(sched.finalizing)) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "go: cannot start a goroutine for %R: the interpreter is shutting down", fn);
+    if (m == NULL || fn == NULL || may_start(fn) < 0) {
         return NULL;
     }
     G *g = g_new(m, fn, args + 1, nargs - 1, kwnames);
@@ -107,8 +114,7 @@ rt_num_goroutine(PyObject *mod, PyObject *unused)
 {
     (void)mod;
     (void)unused;
-    /* main counts, as in Go, unless a goroutine became main by forking */
-    return PyLong_FromSsize_t(atomic_load(&sched.ngoroutines) + !sched.forked_child);
+    return PyLong_FromSsize_t(atomic_load(&sched.ngoroutines) + 1); /* and main */
 }
 
 static PyObject *

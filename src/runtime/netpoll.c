@@ -16,7 +16,9 @@
  * run the handler.  Were the signal to come between our look at that note and
  * the wait, the thread would sleep on.  So the main thread blocks all signals,
  * looks, and waits with its old mask, which the kernel puts in place and takes
- * away in one step with the waiting.
+ * away in one step with the waiting.  A signal that comes in between goes to
+ * another thread, if there is one that lets it in, and that one only notes it:
+ * beside other threads main therefore looks again twice a second.
  *
  * Who is asleep is said by m->sleeping, set before the last look at the inbox
  * and cleared by the waker, who alone then calls netpoll_break: one system
@@ -45,12 +47,23 @@ netpoll_open(M *m)
     }
 }
 
+#define LOOK_AGAIN ((int64_t)500 * 1000000)
+
+static bool
+has_other_threads(PyThreadState *ts)
+{
+    return ts->next != NULL || ts->prev != NULL;
+}
+
 /* Sleep with the GIL released.  1: there are signal handlers to run, else 0. */
 int
 netpoll_sleep(M *m, int64_t ns)
 {
     sigset_t all, old;
     if (m->is_main) {
+        if (ns > LOOK_AGAIN && has_other_threads(m->ts)) {
+            ns = LOOK_AGAIN;
+        }
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &old);
     }

@@ -77,6 +77,15 @@ runq_get(GQueue *q)
     return g;
 }
 
+/* End m's sleep, if it sleeps. */
+void
+m_rouse(M *m)
+{
+    if (m != NULL && atomic_exchange(&m->sleeping, false)) {
+        netpoll_break(m);
+    }
+}
+
 static void
 inbox_put(M *m, G *g)
 {
@@ -84,9 +93,7 @@ inbox_put(M *m, G *g)
     do {
         g->schedlink = head;
     } while (!atomic_compare_exchange_weak(&m->inbox, &head, g));
-    if (atomic_exchange(&m->sleeping, false)) {
-        netpoll_break(m);
-    }
+    m_rouse(m);
 }
 
 /* Move what others left for us to the run queue, oldest first. */
@@ -160,10 +167,12 @@ allgs_remove(M *m, G *g)
 
 /* ---- idle ------------------------------------------------------------------------- */
 
+/* Python code that the scheduler needs run goes into a goroutine: it may wait,
+ * and what it raises belongs to main. */
 static void
-run_signal_handlers(M *m)
+start_system(M *m, PyObject *fn)
 {
-    G *g = g_new(m, sched.run_signals, NULL, 0, NULL);
+    G *g = g_new(m, fn, NULL, 0, NULL);
     if (g == NULL) {
         PyErr_WriteUnraisable(NULL);
         return;
@@ -183,7 +192,6 @@ idle(M *m, int64_t *patience)
 {
     G *was = m->curg;
     m->curg = NULL;
-    m->idle_frame = pystate_current_frame(m->ts);
     netpoll_open(m);
     atomic_store(&m->sleeping, true);
     int64_t ns = FOREVER;
@@ -193,7 +201,9 @@ idle(M *m, int64_t *patience)
     }
     if (atomic_load(&m->inbox) == NULL && ns > 0) {
         bool held_back = false;
-        if (atomic_load(&sched.ntimers) == 0 && deadlock_check(m, &held_back)) {
+        if (m->tick != m->look_tick + 1 && deadlock_suspected(m, &held_back)) {
+            m->look_tick = m->tick; /* the next idle() is the report's own end */
+            start_system(m, sched.report_deadlock);
             ns = 0;
         }
         else if (held_back && ns > *patience) {
@@ -201,7 +211,7 @@ idle(M *m, int64_t *patience)
             *patience = *patience * 2 < HELD_BACK_MOST ? *patience * 2 : HELD_BACK_MOST;
         }
         if (ns > 0 && atomic_load(&m->sleeping) && netpoll_sleep(m, ns)) {
-            run_signal_handlers(m);
+            start_system(m, sched.run_signals);
         }
     }
     atomic_store(&m->sleeping, false);
@@ -307,6 +317,7 @@ pending_for_main(void *unused)
 int
 park_check(M *m, G *g)
 {
+    TORTURE(m);
     if (UNLIKELY(g == NULL)) {
         PyErr_SetString(PyExc_RuntimeError,
                         "cannot wait here: a destructor that runs between goroutines must not "
@@ -324,7 +335,11 @@ park_check(M *m, G *g)
         PyErr_SetNone(sched.goroutine_exit);
         return -1;
     }
-    return TORTURE(m);
+    if (UNLIKELY(sched.finalizing) && interpreter_finalizing()) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot wait: the interpreter is shutting down");
+        return -1;
+    }
+    return 0;
 }
 
 /* Park g, whose Sudogs are in place, for at most `timeout` ns (-1: no limit).
@@ -584,6 +599,18 @@ g_start(M *m, G *g)
     goready(g);
 }
 
+static void
+g_mark_dead(G *g)
+{
+    LOCK(&g->mu);
+    g->status = G_DEAD;
+    Sudog *sg;
+    while ((sg = waitq_claim(&g->joiners)) != NULL) {
+        goready(sg->g);
+    }
+    UNLOCK(&g->mu);
+}
+
 /* Tell who waits for g, and take it off all lists. */
 static void
 g_retire(M *m, G *g)
@@ -597,13 +624,7 @@ g_retire(M *m, G *g)
         run_release(g->run);
         g->run = NULL;
     }
-    LOCK(&g->mu);
-    g->status = G_DEAD;
-    Sudog *sg;
-    while ((sg = waitq_claim(&g->joiners)) != NULL) {
-        goready(sg->g);
-    }
-    UNLOCK(&g->mu);
+    g_mark_dead(g);
     Py_CLEAR(g->pending);
 }
 
@@ -678,7 +699,10 @@ g_uncaught(G *g)
     if (g == sched.maing) {
         forked_main_exit(exc);
     }
-    if (!PyErr_GivenExceptionMatches(exc, sched.goroutine_exit)) {
+    if (g->system) {
+        g_interrupt(sched.maing, exc); /* a signal handler's: as if raised in main */
+    }
+    else if (!PyErr_GivenExceptionMatches(exc, sched.goroutine_exit)) {
         PyObject *r = PyObject_CallFunctionObjArgs(sched.uncaught, g, exc, NULL);
         if (r == NULL) {
             PyErr_WriteUnraisable((PyObject *)g);
@@ -942,6 +966,7 @@ m_alloc(PyThreadState *ts)
     }
     m->ts = ts;
     m->wakefd = -1;
+    m->look_tick = UINT32_MAX - 1; /* no report yet */
     m->rng = (uint64_t)nanotime() * 0x9E3779B97F4A7C15u | 1;
     m->g0 = (G *)g_type->tp_alloc(g_type, 0);
     if (m->g0 == NULL) {
@@ -989,6 +1014,10 @@ m_make_main(M *m)
     sched.maing = m->g0;
 }
 
+/* The thread state that thread_exit was called for: what CPython clears after
+ * that (thread locals) must not bring the M back. */
+static _Thread_local uint64_t ended_thread;
+
 /* The M of the calling thread.  NULL with an exception. */
 M *
 m_create(void)
@@ -998,22 +1027,28 @@ m_create(void)
         m_bind(sched.main); /* made at import, by another thread */
         return sched.main;
     }
+    if (ended_thread != 0 && ts->id == ended_thread) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot use goroutines here: this thread has ended");
+        return NULL;
+    }
     M *m = m_alloc(ts);
     if (m == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    m_bind(m);
-    m_link(m);
     if (this_is_main_thread()) {
         m_make_main(m);
     }
+    else if (watch_thread_end(m) < 0) {
+        Py_DECREF(m->g0);
+        free(m);
+        return NULL;
+    }
     else {
         m->g0->id = atomic_fetch_add(&sched.next_id, 1);
-        if (watch_thread_end(m) < 0) {
-            return NULL;
-        }
     }
+    m_bind(m);
+    m_link(m);
     return m;
 }
 
@@ -1036,9 +1071,8 @@ m_free(M *m)
     for (int i = 0; i < m->narenas; i++) {
         PyObjectArenaAllocator a;
         PyObject_GetArenaAllocator(&a);
-        a.free(a.ctx, m->arenas[i], 16 * 1024);
+        a.free(a.ctx, m->arenas[i], DATA_CHUNK);
     }
-    m->g0->status = G_DEAD;
     m->g0->m = sched.main;
     Py_DECREF(m->g0);
     free(m);
@@ -1058,6 +1092,8 @@ thread_exit(M *m)
         PyErr_WriteUnraisable(NULL);
     }
     hand_over_unstarted(m);
+    g_mark_dead(m->g0);
+    ended_thread = m->ts->id;
     LOCK_SCHED();
     M **link = &sched.ms;
     while (*link != m) {
@@ -1111,11 +1147,9 @@ proc_after_fork(void)
     mine->is_main = true;
     sched.main = mine;
     sched.maing = caller;
-    if (!caller->thread_main) {
-        sched.forked_child = true;
-        allgs_add(mine, caller);
-        atomic_store(&sched.ngoroutines, 1);
-    }
+    caller->thread_main = true; /* a goroutine that forked is the child's main */
+    caller->id = 1;
+    caller->run = NULL;
 }
 
 /* atexit: from now on nothing new begins. */
@@ -1133,6 +1167,7 @@ run_signals(PyObject *self, PyObject *unused)
     return PyErr_CheckSignals() < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+static PyMethodDef report_deadlock_def = {"report_deadlock", deadlock_report, METH_NOARGS, NULL};
 static PyMethodDef run_signals_def = {"run_signal_handlers", run_signals, METH_NOARGS, NULL};
 
 int
@@ -1140,7 +1175,8 @@ proc_init(void)
 {
     atomic_store(&sched.next_id, 2);
     sched.run_signals = PyCFunction_New(&run_signals_def, NULL);
-    if (sched.run_signals == NULL) {
+    sched.report_deadlock = PyCFunction_New(&report_deadlock_def, NULL);
+    if (sched.run_signals == NULL || sched.report_deadlock == NULL) {
         return -1;
     }
     if (this_is_main_thread()) {

@@ -129,7 +129,7 @@ struct G {
     uint8_t status;        /* GStatus; written by m's thread */
     uint8_t reason;        /* WaitReason, valid while G_WAITING */
     bool started;          /* owns a slice of m's stack */
-    bool thread_main;      /* the own G of an OS thread, not started by go() */
+    bool thread_main;      /* the own G of an OS thread, or a forked child's main */
     bool exiting;          /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
     Lock mu;               /* guards joiners, pending */
@@ -161,7 +161,7 @@ struct G {
 };
 
 struct Run {
-    Py_ssize_t refs;
+    _Atomic(Py_ssize_t) refs;
     G *main;                  /* borrowed; NULL when the run is over */
     _Atomic(Py_ssize_t) live; /* goroutines of this run that are not dead */
 };
@@ -196,11 +196,11 @@ struct M {
     PyThreadState *ts;
     G *curg;    /* the running G; NULL while the thread looks for work */
     G *loaded;  /* whose interpreter state is in ts; NULL: a dead one's */
-    PyFrameData *idle_frame; /* top of the loaded G's frames while curg is NULL */
     G *g0;      /* the thread's own goroutine: "main" in the main thread */
     char *base; /* goroutines run below this address */
     GQueue runq;
-    uint32_t tick;
+    uint32_t tick;      /* searches for work */
+    uint32_t look_tick; /* of the last deadlock report that was asked for */
     bool in_gc;     /* the collector runs on this thread: no switching */
     bool is_main;   /* Python's main thread: serves signals */
     bool is_worker; /* a thread of the blocking pool */
@@ -243,13 +243,13 @@ typedef struct {
     _Atomic(Py_ssize_t) ntimers;     /* armed timers that could wake somebody */
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     bool finalizing;
-    bool forked_child; /* a goroutine forked: it is this process's main */
 
     /* What the Python side supplies; owned. */
     PyObject *uncaught;      /* (goroutine, exc) -> exception for main, or None */
     PyObject *deadlock; /* () -> the exception to raise in main, or None: not yet */
     PyObject *goroutine_exit, *channel_closed, *panic;
-    PyObject *run_signals; /* C function that runs the signal handlers */
+    PyObject *run_signals;     /* C function: run the signal handlers */
+    PyObject *report_deadlock; /* C function: deadlock_report */
 } Sched;
 
 extern HIDDEN Sched sched;
@@ -265,6 +265,7 @@ HIDDEN void g_start(M *m, G *g);
 HIDDEN int join(M *m, G *g, int64_t ns, WaitReason why);
 HIDDEN Wake gopark(M *m, G *g, int64_t timeout, WaitReason why);
 HIDDEN void goready(G *g);
+HIDDEN void m_rouse(M *m);
 HIDDEN int gosched(M *m);
 HIDDEN int park_check(M *m, G *g);
 HIDDEN void g_interrupt(G *g, PyObject *exc);
@@ -306,10 +307,14 @@ g_claim(G *g, Wake how)
 static inline void
 g_will_wait(G *g)
 {
+#ifdef Py_GIL_DISABLED
+    atomic_store(&g->wake, WAKE_NOT_YET); /* before the look at g->pending in gopark */
+#else
     atomic_store_explicit(&g->wake, WAKE_NOT_YET, memory_order_relaxed);
+#endif
 }
 
-/* ---- waitq.h's queue, inline: FIFO of Sudogs --------------------------------------- */
+/* ---- the queue of waiters, first in, first out --------------------------------------- */
 
 static inline void
 waitq_push(WaitQ *q, Sudog *sg)
@@ -390,6 +395,7 @@ HIDDEN void slice_free(G *g);
 HIDDEN _PyStackChunk *chunk_get(M *m);
 HIDDEN void chunk_put(M *m, _PyStackChunk *c);
 HIDDEN void arena_cache_install(void);
+#define DATA_CHUNK (16 * 1024) /* CPython's, for Python frames */
 
 /* ---- time.c --------------------------------------------------------------------------- */
 
@@ -432,7 +438,7 @@ typedef struct {
 } Case;
 
 HIDDEN PyObject *chan_take(Chan *c, G **wake);
-HIDDEN int chan_offer(Chan *c, PyObject *v, G **wake);
+HIDDEN int chan_give(Chan *c, PyObject *v, G **wake);
 HIDDEN PyObject *chan_get_receiver(PyObject *chan, void *unused);
 HIDDEN PyObject *chan_get_sender(PyObject *chan, void *unused);
 HIDDEN void raise_closed(Chan *c, const char *what, Py_ssize_t index);
@@ -456,7 +462,8 @@ HIDDEN PyObject *g_created_by(G *g);
 HIDDEN PyObject *g_frames(G *g);
 HIDDEN const char *g_state_name(G *g);
 HIDDEN PyObject *all_goroutines(void);
-HIDDEN int deadlock_check(M *m, bool *held_back);
+HIDDEN bool deadlock_suspected(M *m, bool *held_back);
+HIDDEN PyObject *deadlock_report(PyObject *self, PyObject *unused);
 
 /* A broken invariant: say so, dump, end the process. */
 HIDDEN void throw_(const char *what) __attribute__((noreturn));
@@ -467,11 +474,11 @@ HIDDEN void throw_(const char *what) __attribute__((noreturn));
 #endif
 
 #ifdef GOROUTINES_TORTURE
-HIDDEN int torture(M *m);
+HIDDEN void torture(M *m);
 HIDDEN void torture_switch(M *m);
 #define TORTURE(m) torture(m)
 #else
-#define TORTURE(m) 0
+#define TORTURE(m) ((void)0)
 #endif
 
 /* Whether park_check has anything to say; cheap enough to ask under a lock. */
@@ -482,11 +489,12 @@ park_needs_check(M *m)
     (void)m;
     return true;
 #else
-    return m->curg == NULL || m->in_gc || m->curg->exiting;
+    return m->curg == NULL || m->in_gc || m->curg->exiting || sched.finalizing;
 #endif
 }
 
 /* Take the call's arguments as (fn, *args, **kwargs) or raise TypeError. */
+HIDDEN int may_start(PyObject *fn);
 HIDDEN PyObject *callable_arg(const char *who, PyObject *const *args, Py_ssize_t nargs);
 
 #endif

@@ -77,10 +77,11 @@ Case_dealloc(Case *k)
 {
     PyTypeObject *type = Py_TYPE(k);
     PyObject_GC_UnTrack(k);
-    Py_CLEAR(k->chan);
+    Py_TRASHCAN_BEGIN(k, Case_dealloc) Py_CLEAR(k->chan);
     Py_CLEAR(k->value);
     type->tp_free(k);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 static PyObject *
@@ -232,7 +233,7 @@ proceed(Case *k, Outcome *out, G **wake)
         return out->value != NULL || c->closed;
     }
     out->closed = c->closed;
-    return c->closed || chan_offer(c, k->value, wake);
+    return c->closed || chan_give(c, k->value, wake);
 }
 
 static PyObject *
@@ -488,9 +489,10 @@ Select_dealloc(Select *s)
 {
     PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
-    Py_CLEAR(s->cases);
+    Py_TRASHCAN_BEGIN(s, Select_dealloc) Py_CLEAR(s->cases);
     type->tp_free(s);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 static PyObject *

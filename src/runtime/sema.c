@@ -25,9 +25,14 @@ waitgroup_add(PyObject *self, Py_ssize_t delta)
     WaitGroup *w = (WaitGroup *)self;
     Py_ssize_t n;
     LOCK(&w->mu);
-    if (__builtin_add_overflow(w->n, delta, &n) || n < 0) {
+    bool overflow = __builtin_add_overflow(w->n, delta, &n);
+    if (overflow || n < 0) {
         Py_ssize_t had = w->n;
         UNLOCK(&w->mu);
+        if (overflow) {
+            PyErr_Format(PyExc_OverflowError, "WaitGroup counter overflow: it is %zd", had);
+            return -1;
+        }
         PyErr_Format(PyExc_ValueError, "negative WaitGroup counter: it is %zd, and %zd was added",
                      had, delta);
         return -1;
@@ -140,12 +145,14 @@ WaitGroup_go(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *
 {
     M *m = getm();
     PyObject *fn = callable_arg("WaitGroup.go", args, nargs);
-    if (m == NULL || fn == NULL) {
+    if (m == NULL || fn == NULL || may_start(fn) < 0 || waitgroup_add(self, 1) < 0) {
         return NULL;
     }
     G *g = g_new(m, fn, args + 1, nargs - 1, kwnames);
-    if (g == NULL || waitgroup_add(self, 1) < 0) {
-        Py_XDECREF(g);
+    if (g == NULL) {
+        PyObject *exc = take_raised();
+        waitgroup_add(self, -1);
+        set_raised(exc);
         return NULL;
     }
     g->waitgroup = Py_NewRef(self);

@@ -115,8 +115,6 @@ chunk_put(M *m, _PyStackChunk *c)
 
 /* ---- a cache of CPython's chunks ---------------------------------------------- */
 
-#define DATA_CHUNK (16 * 1024)
-
 static PyObjectArenaAllocator arena_below;
 
 static void *
