@@ -58,7 +58,7 @@ rt_run(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
     M *m = getm();
     PyObject *fn = callable_arg("run", args, nargs);
     (void)mod;
-    return m == NULL || fn == NULL ? NULL : proc_run(m, fn, args + 1, nargs - 1, kwnames);
+    return m == NULL || fn == NULL ? NULL : run_main(m, fn, args + 1, nargs - 1, kwnames);
 }
 
 static PyObject *
@@ -192,7 +192,7 @@ rt_after_fork(PyObject *mod, PyObject *unused)
 {
     (void)mod;
     (void)unused;
-    proc_after_fork();
+    threads_after_fork();
     blocking_after_fork();
     if (getm() == NULL) {
         return NULL;
@@ -206,7 +206,7 @@ rt_shutdown(PyObject *mod, PyObject *unused)
     (void)mod;
     (void)unused;
     blocking_shutdown();
-    proc_shutdown();
+    threads_shutdown();
     Py_RETURN_NONE;
 }
 
@@ -335,7 +335,7 @@ module_exec(PyObject *mod)
     }
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
-        proc_init() < 0) {
+        threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

@@ -44,38 +44,7 @@ const char *const wait_reason_name[WAIT_REASONS] = {
 /* Other work is looked for each so many switches even when the queue is full. */
 #define LOOK_EVERY 61
 
-/* ---- queues of ready goroutines ------------------------------------------------ */
-
-static inline void
-runq_put(GQueue *q, G *g)
-{
-    g->schedlink = NULL;
-    if (q->tail != NULL) {
-        q->tail->schedlink = g;
-    }
-    else {
-        q->head = g;
-    }
-    q->tail = g;
-}
-
-static inline G *
-runq_get(GQueue *q)
-{
-    G *g = q->head;
-    if (g != NULL) {
-        q->head = g->schedlink;
-        if (q->head == NULL) {
-            q->tail = NULL;
-        }
-        else { /* with very many goroutines each is a cache miss: start the next one's now */
-            __builtin_prefetch(q->head->slice);
-            __builtin_prefetch(&q->head->ps);
-            __builtin_prefetch(q->head->schedlink);
-        }
-    }
-    return g;
-}
+/* ---- ready: the run queue and the inbox ------------------------------------------------ */
 
 /* End m's sleep, if it sleeps. */
 void
@@ -86,7 +55,7 @@ m_rouse(M *m)
     }
 }
 
-static void
+void
 inbox_put(M *m, G *g)
 {
     G *head = atomic_load(&m->inbox);
@@ -97,7 +66,7 @@ inbox_put(M *m, G *g)
 }
 
 /* Move what others left for us to the run queue, oldest first. */
-static bool
+bool
 inbox_drain(M *m)
 {
     if (atomic_load_explicit(&m->inbox, memory_order_relaxed) == NULL) {
@@ -135,7 +104,7 @@ goready(G *g)
 
 /* ---- the list of all goroutines -------------------------------------------------- */
 
-static void
+void
 allgs_add(M *m, G *g)
 {
     LOCK_SCHED();
@@ -148,7 +117,7 @@ allgs_add(M *m, G *g)
     UNLOCK_SCHED();
 }
 
-static void
+void
 allgs_remove(M *m, G *g)
 {
     LOCK_SCHED();
@@ -500,7 +469,7 @@ join(M *m, G *g, int64_t ns, WaitReason why)
 
 /* ---- begin and end --------------------------------------------------------------------- */
 
-static void
+void
 run_release(Run *run)
 {
     if (run != NULL && --run->refs == 0) {
@@ -599,7 +568,7 @@ g_start(M *m, G *g)
     goready(g);
 }
 
-static void
+void
 g_mark_dead(G *g)
 {
     LOCK(&g->mu);
@@ -648,7 +617,7 @@ g_done(G *g, PyObject *r)
 }
 
 /* An unstarted goroutine that shall never run. */
-static void
+void
 g_discard(M *m, G *g)
 {
     if (g->waitgroup != NULL) {
@@ -780,418 +749,4 @@ goroutine_main(void)
         next->status = G_RUNNING;
         load_fresh(m, next);
     }
-}
-
-/* ---- run() --------------------------------------------------------------------------------- */
-
-/* Of the goroutines of `run` (NULL: all) on m: unstarted ones never run,
- * started ones get GoroutineExit. */
-static void
-end_goroutines(M *m, Run *run)
-{
-    GQueue keep = {NULL, NULL};
-    G *g, *discard = NULL;
-    inbox_drain(m);
-    while ((g = runq_get(&m->runq)) != NULL) {
-        if (!g->started && !g->system && (run == NULL || g->run == run)) {
-            g->schedlink = discard;
-            discard = g;
-        }
-        else {
-            runq_put(&keep, g);
-        }
-    }
-    m->runq = keep;
-    while ((g = discard) != NULL) {
-        discard = g->schedlink;
-        g_discard(m, g);
-    }
-    for (g = m->allgs; g != NULL; g = g->allnext) {
-        if (g->exiting || !g->started || g->system || (run != NULL && g->run != run)) {
-            continue;
-        }
-        g->exiting = true; /* raise_pending makes it a GoroutineExit */
-        if (g_claim(g, WAKE_EXCEPTION)) {
-            goready(g);
-        }
-    }
-}
-
-/* Hand what has not started to the main thread. */
-static void
-hand_over_unstarted(M *m)
-{
-    inbox_drain(m);
-    GQueue keep = {NULL, NULL};
-    G *g;
-    while ((g = runq_get(&m->runq)) != NULL) {
-        if (g->started || sched.main == NULL) {
-            runq_put(&keep, g);
-            continue;
-        }
-        allgs_remove(m, g);
-        g->m = sched.main;
-        allgs_add(sched.main, g);
-        inbox_put(sched.main, g);
-    }
-    m->runq = keep;
-}
-
-static G *
-first_to_end(M *m, Run *run)
-{
-    G *g = m->allgs;
-    while (g != NULL && (g->system || (run != NULL && g->run != run))) {
-        g = g->allnext;
-    }
-    return g;
-}
-
-/* Wait until all of run's goroutines have ended.  A Panic of one of them is
- * remembered, what else is raised here (Ctrl-C, Deadlock) ends the waiting. */
-static int
-wait_for_end(M *m, Run *run)
-{
-    PyObject *panic = NULL;
-    G *g;
-    while ((g = first_to_end(m, run)) != NULL) {
-        if (!g->started || !g->exiting) {
-            if (run == NULL) {
-                hand_over_unstarted(m);
-            }
-            end_goroutines(m, run);
-        }
-        else if (join(m, g, -1, WAIT_RUN) < 0) {
-            if (!PyErr_ExceptionMatches(sched.panic)) {
-                break;
-            }
-            Py_XSETREF(panic, take_raised());
-        }
-    }
-    if (PyErr_Occurred()) {
-        Py_XDECREF(panic);
-        return -1;
-    }
-    if (panic != NULL) {
-        set_raised(panic);
-        return -1;
-    }
-    return 0;
-}
-
-PyObject *
-proc_run(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    G *g = m->curg;
-    if (g == NULL || !g->thread_main) {
-        PyErr_SetString(PyExc_RuntimeError, "run() cannot be called from a goroutine: call it in "
-                                            "the main goroutine or in a plain thread");
-        return NULL;
-    }
-    if (g->run != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "run() is already running in this thread: calls of "
-                                            "run() cannot be nested");
-        return NULL;
-    }
-    Run *run = calloc(1, sizeof(Run));
-    if (run == NULL) {
-        return PyErr_NoMemory();
-    }
-    run->refs = 1;
-    run->main = g;
-    g->run = run;
-    PyObject *result = PyObject_Vectorcall(fn, args, (size_t)nargs, kwnames);
-    PyObject *exc = result == NULL ? take_raised() : NULL;
-    if (wait_for_end(m, run) < 0) {
-        Py_CLEAR(result);
-        if (exc != NULL) {
-            PyObject *later = take_raised();
-            PyException_SetContext(later, exc); /* steals */
-            exc = later;
-        }
-        else {
-            exc = take_raised();
-        }
-    }
-    run->main = NULL;
-    g->run = NULL;
-    run_release(run);
-    if (exc == NULL && g->pending != NULL) {
-        Py_CLEAR(result);
-        raise_pending(g);
-    }
-    else if (exc != NULL) {
-        set_raised(exc);
-    }
-    return result;
-}
-
-/* ---- threads ---------------------------------------------------------------------------------- */
-
-static void
-thread_capsule_free(PyObject *capsule)
-{
-    M *m = PyCapsule_GetPointer(capsule, "goroutines.M");
-    if (m != NULL && m == tls_m) {
-        thread_exit(m);
-    }
-}
-
-/* Have thread_exit called when CPython clears this thread's state. */
-static int
-watch_thread_end(M *m)
-{
-    PyObject *dict = PyThreadState_GetDict();
-    PyObject *capsule = PyCapsule_New(m, "goroutines.M", thread_capsule_free);
-    if (capsule == NULL) {
-        return -1;
-    }
-    int r = dict == NULL ? 0 : PyDict_SetItemString(dict, "goroutines.M", capsule);
-    Py_DECREF(capsule);
-    return r;
-}
-
-static bool
-this_is_main_thread(void)
-{
-    return PyThread_get_thread_ident() == _PyRuntime.main_thread;
-}
-
-static M *
-m_alloc(PyThreadState *ts)
-{
-    M *m = calloc(1, sizeof(M));
-    if (m == NULL) {
-        return NULL;
-    }
-    m->ts = ts;
-    m->wakefd = -1;
-    m->look_tick = UINT32_MAX - 1; /* no report yet */
-    m->rng = (uint64_t)nanotime() * 0x9E3779B97F4A7C15u | 1;
-    m->g0 = (G *)g_type->tp_alloc(g_type, 0);
-    if (m->g0 == NULL) {
-        free(m);
-        return NULL;
-    }
-    G *g = m->g0;
-    g->m = m;
-    g->sg.g = g;
-    g->thread_main = g->started = true;
-    g->status = G_RUNNING;
-    atomic_store(&g->wake, WAKE_READY);
-    m->curg = m->loaded = g;
-    return m;
-}
-
-/* Goroutines begin this far below the place where a thread first used the
- * runtime, so that its own waits seldom have anything to copy. */
-#define BASE_MARGIN (8 * 1024)
-
-static void
-m_bind(M *m)
-{
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    m->base = (char *)((here - BASE_MARGIN) & ~(uintptr_t)63);
-    m->c_depth_left = pystate_c_left(m->ts);
-    tls_m = m;
-}
-
-static void
-m_link(M *m)
-{
-    LOCK_SCHED();
-    m->next = sched.ms;
-    sched.ms = m;
-    UNLOCK_SCHED();
-}
-
-static void
-m_make_main(M *m)
-{
-    m->is_main = true;
-    m->g0->id = 1;
-    sched.main = m;
-    sched.maing = m->g0;
-}
-
-/* The thread state that thread_exit was called for: what CPython clears after
- * that (thread locals) must not bring the M back. */
-static _Thread_local uint64_t ended_thread;
-
-/* The M of the calling thread.  NULL with an exception. */
-M *
-m_create(void)
-{
-    PyThreadState *ts = PyThreadState_Get();
-    if (this_is_main_thread() && sched.main != NULL && sched.main->ts == ts) {
-        m_bind(sched.main); /* made at import, by another thread */
-        return sched.main;
-    }
-    if (ended_thread != 0 && ts->id == ended_thread) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot use goroutines here: this thread has ended");
-        return NULL;
-    }
-    M *m = m_alloc(ts);
-    if (m == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    if (this_is_main_thread()) {
-        m_make_main(m);
-    }
-    else if (watch_thread_end(m) < 0) {
-        Py_DECREF(m->g0);
-        free(m);
-        return NULL;
-    }
-    else {
-        m->g0->id = atomic_fetch_add(&sched.next_id, 1);
-    }
-    m_bind(m);
-    m_link(m);
-    return m;
-}
-
-static void
-m_free(M *m)
-{
-    netpoll_close(m);
-    timers_forget(m);
-    while (m->chunks != NULL) {
-        _PyStackChunk *c = m->chunks;
-        m->chunks = c->previous;
-        free(c);
-    }
-    tls_m = NULL; /* what is freed below goes to the allocators themselves */
-    while (m->freeg != NULL) {
-        G *g = m->freeg;
-        m->freeg = g->schedlink;
-        g_type->tp_free(g);
-    }
-    for (int i = 0; i < m->narenas; i++) {
-        PyObjectArenaAllocator a;
-        PyObject_GetArenaAllocator(&a);
-        a.free(a.ctx, m->arenas[i], DATA_CHUNK);
-    }
-    m->g0->m = sched.main;
-    Py_DECREF(m->g0);
-    free(m);
-}
-
-/* A thread ends: called by CPython with the thread state still usable. */
-void
-thread_exit(M *m)
-{
-    if (sched.finalizing) {
-        return;
-    }
-    PyObject *raised = take_raised();
-    hand_over_unstarted(m);
-    m->curg = m->g0;
-    if (wait_for_end(m, NULL) < 0) {
-        PyErr_WriteUnraisable(NULL);
-    }
-    hand_over_unstarted(m);
-    g_mark_dead(m->g0);
-    ended_thread = m->ts->id;
-    LOCK_SCHED();
-    M **link = &sched.ms;
-    while (*link != m) {
-        link = &(*link)->next;
-    }
-    *link = m->next;
-    UNLOCK_SCHED();
-    m_free(m);
-    if (raised != NULL) {
-        set_raised(raised);
-    }
-}
-
-/* ---- process ------------------------------------------------------------------------------------ */
-
-/* In a forked child only the caller goes on.  The others' references are kept
- * for ever: their cleanup belongs to the parent. */
-void
-proc_after_fork(void)
-{
-    pthread_mutex_init(&sched.mu, NULL);
-    M *mine = tls_m;
-    G *caller = mine == NULL ? NULL : mine->curg != NULL ? mine->curg : mine->g0;
-    for (M *m = sched.ms; m != NULL; m = m->next) {
-        for (G *g = m->allgs; g != NULL; g = g->allnext) {
-            if (g != caller) {
-                g->status = G_DEAD;
-                atomic_store(&g->wake, WAKE_READY); /* nobody can wake it */
-            }
-        }
-        if (m->g0 != caller) {
-            m->g0->status = G_DEAD;
-            atomic_store(&m->g0->wake, WAKE_READY);
-        }
-    }
-    atomic_store(&sched.ngoroutines, 0);
-    atomic_store(&sched.ntimers, 0);
-    sched.ms = NULL;
-    sched.main = NULL;
-    if (mine == NULL) {
-        return; /* the next use makes an M for what is now the main thread */
-    }
-    mine->next = NULL;
-    sched.ms = mine;
-    mine->runq = (GQueue){NULL, NULL};
-    atomic_store(&mine->inbox, NULL);
-    memset(&mine->timers, 0, sizeof(mine->timers));
-    netpoll_close(mine);
-    atomic_store(&mine->sleeping, false);
-    mine->allgs = NULL;
-    mine->is_main = true;
-    sched.main = mine;
-    sched.maing = caller;
-    caller->thread_main = true; /* a goroutine that forked is the child's main */
-    caller->id = 1;
-    caller->run = NULL;
-}
-
-/* atexit: from now on nothing new begins. */
-void
-proc_shutdown(void)
-{
-    sched.finalizing = true;
-}
-
-static PyObject *
-run_signals(PyObject *self, PyObject *unused)
-{
-    (void)self;
-    (void)unused;
-    return PyErr_CheckSignals() < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyMethodDef report_deadlock_def = {"report_deadlock", deadlock_report, METH_NOARGS, NULL};
-static PyMethodDef run_signals_def = {"run_signal_handlers", run_signals, METH_NOARGS, NULL};
-
-int
-proc_init(void)
-{
-    atomic_store(&sched.next_id, 2);
-    sched.run_signals = PyCFunction_New(&run_signals_def, NULL);
-    sched.report_deadlock = PyCFunction_New(&report_deadlock_def, NULL);
-    if (sched.run_signals == NULL || sched.report_deadlock == NULL) {
-        return -1;
-    }
-    if (this_is_main_thread()) {
-        return m_create() == NULL ? -1 : 0;
-    }
-    PyThreadState *ts = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
-    while (ts != NULL && ts->thread_id != _PyRuntime.main_thread) {
-        ts = PyThreadState_Next(ts);
-    }
-    M *m = ts != NULL ? m_alloc(ts) : NULL;
-    if (m == NULL) {
-        PyErr_SetString(PyExc_ImportError, "goroutines: there is no main thread");
-        return -1;
-    }
-    m_link(m);
-    m_make_main(m);
-    return 0;
 }

@@ -259,7 +259,6 @@ extern HIDDEN PyTypeObject *g_type, *chan_type, *case_type;
 
 /* ---- proc.c: spawn, park, ready, schedule ------------------------------------------ */
 
-HIDDEN M *m_create(void);
 HIDDEN G *g_new(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 HIDDEN void g_start(M *m, G *g);
 HIDDEN int join(M *m, G *g, int64_t ns, WaitReason why);
@@ -271,13 +270,28 @@ HIDDEN int park_check(M *m, G *g);
 HIDDEN void g_interrupt(G *g, PyObject *exc);
 HIDDEN void raise_pending(G *g);
 HIDDEN int wake_error(G *g, Wake how, const char *op, PyObject *o);
-HIDDEN void proc_after_fork(void);
-HIDDEN void proc_shutdown(void);
-HIDDEN int proc_init(void);
+HIDDEN void inbox_put(M *m, G *g);
+HIDDEN bool inbox_drain(M *m);
+HIDDEN void allgs_add(M *m, G *g);
+HIDDEN void allgs_remove(M *m, G *g);
+HIDDEN void g_discard(M *m, G *g);
+HIDDEN void g_mark_dead(G *g);
+HIDDEN void run_release(Run *run);
+
+/* ---- run.c, thread.c ------------------------------------------------------------------- */
+
+HIDDEN int wait_for_end(M *m, Run *run);
+HIDDEN void hand_over_unstarted(M *m);
+HIDDEN void threads_after_fork(void);
+HIDDEN void threads_shutdown(void);
+HIDDEN int threads_init(void);
+HIDDEN M *m_create(void);
 HIDDEN void thread_exit(M *m);
-HIDDEN PyObject *proc_run(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
+HIDDEN PyObject *run_main(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
                           PyObject *kwnames);
 extern HIDDEN const char *const wait_reason_name[WAIT_REASONS];
+
+/* ---- inline: what every operation does ----------------------------------------------- */
 
 /* The M of this thread; made on its first use.  NULL with MemoryError. */
 static inline M *
@@ -379,6 +393,39 @@ waitq_has_waiter(WaitQ *q)
         waitq_remove(q, sg);
     }
     return false;
+}
+
+/* ---- the run queue, for its M's thread only ------------------------------------------ */
+
+static inline void
+runq_put(GQueue *q, G *g)
+{
+    g->schedlink = NULL;
+    if (q->tail != NULL) {
+        q->tail->schedlink = g;
+    }
+    else {
+        q->head = g;
+    }
+    q->tail = g;
+}
+
+static inline G *
+runq_get(GQueue *q)
+{
+    G *g = q->head;
+    if (g != NULL) {
+        q->head = g->schedlink;
+        if (q->head == NULL) {
+            q->tail = NULL;
+        }
+        else { /* with very many goroutines each is a cache miss: start the next one's now */
+            __builtin_prefetch(q->head->slice);
+            __builtin_prefetch(&q->head->ps);
+            __builtin_prefetch(q->head->schedlink);
+        }
+    }
+    return g;
 }
 
 /* ---- stack.c, asm_*.S: the switch ---------------------------------------------------- */

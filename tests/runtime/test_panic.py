@@ -236,13 +236,19 @@ def test_panic_on_a_plain_thread(error: BaseException, capfd: pytest.CaptureFixt
     """What leaves a goroutine of a plain thread comes to main, and the thread goes on."""
     ends: list[str] = []
 
+    main = goroutines.current()
+
     def body() -> None:
+        for _ in range(60_000):
+            if main.state == "waiting":
+                break
+            time.sleep(0.001)
         go(fail, error).join()
         ends.append("joined")
 
     thread = threading.Thread(target=body, daemon=True)
-    with pytest.raises(BaseException) as caught:  # noqa: B017
-        thread.start()
+    thread.start()
+    with pytest.raises((Panic, SystemExit, KeyboardInterrupt)) as caught:
         sleep(3600)
     until(lambda: not thread.is_alive(), "that the thread has ended")
     assert ends == ["joined"]
