@@ -142,11 +142,11 @@ def dump() -> str:
 
 def _user_handles_signals() -> bool:
     """Whether a signal handler that is not Python's own could wake a goroutine."""
-    import _signal  # signal itself makes enums of all that it returns
+    import signal
 
-    own = (_signal.default_int_handler, dump_on_signal)
-    for number in range(1, _signal.NSIG):
-        handler = _signal.getsignal(number)
+    own = (signal.default_int_handler, dump_on_signal)
+    for number in range(1, signal.NSIG):
+        handler = signal.getsignal(number)
         if callable(handler) and handler not in own:
             return True
     return False

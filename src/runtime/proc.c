@@ -349,6 +349,10 @@ gosched(M *m)
     if (park_check(m, g) < 0) {
         return -1;
     }
+    if (m->runq.head == NULL) { /* who polls with gosched waits for one of these */
+        inbox_drain(m);
+        timers_run(m);
+    }
     runq_put(&m->runq, g);
     g->status = G_RUNNABLE;
     schedule(m, g);

@@ -36,7 +36,9 @@ slice_copy(char *dst, const char *src, size_t n)
         d[i] = s[i];
     }
 #else
-    memcpy(dst, src, n);
+    if (n > 0) { /* main above the base has no slice, and no buffer */
+        memcpy(dst, src, n);
+    }
 #endif
 }
 
