@@ -114,7 +114,7 @@ rt_num_goroutine(PyObject *mod, PyObject *unused)
 {
     (void)mod;
     (void)unused;
-    return PyLong_FromSsize_t(atomic_load(&sched.ngoroutines) + 1); /* and main */
+    return PyLong_FromLongLong((long long)atomic_load(&sched.ngoroutines) + 1); /* and main */
 }
 
 static PyObject *

@@ -554,14 +554,14 @@ g_start(M *m, G *g)
 {
     G *parent = m->curg != NULL ? m->curg : m->g0;
     M *home = m;
-    g->id = atomic_fetch_add_explicit(&sched.next_id, 1, memory_order_relaxed);
+    g->id = COUNT(&sched.next_id, 1);
     g->parent_id = parent->id;
     if (!g->system) {
-        atomic_fetch_add_explicit(&sched.ngoroutines, 1, memory_order_relaxed);
+        COUNT(&sched.ngoroutines, 1);
         if (parent->run != NULL) {
             g->run = parent->run;
             g->run->refs++;
-            atomic_fetch_add_explicit(&g->run->live, 1, memory_order_relaxed);
+            COUNT(&g->run->live, 1);
         }
     }
     if (m->is_worker && sched.main != NULL) {
@@ -590,10 +590,10 @@ g_retire(M *m, G *g)
 {
     allgs_remove(m, g);
     if (!g->system) {
-        atomic_fetch_sub_explicit(&sched.ngoroutines, 1, memory_order_relaxed);
+        COUNT(&sched.ngoroutines, -1);
     }
     if (g->run != NULL) {
-        atomic_fetch_sub_explicit(&g->run->live, 1, memory_order_relaxed);
+        COUNT(&g->run->live, -1);
         run_release(g->run);
         g->run = NULL;
     }

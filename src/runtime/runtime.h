@@ -163,7 +163,7 @@ struct G {
 struct Run {
     _Atomic(Py_ssize_t) refs;
     G *main;                  /* borrowed; NULL when the run is over */
-    _Atomic(Py_ssize_t) live; /* goroutines of this run that are not dead */
+    _Atomic(int64_t) live; /* goroutines of this run that are not dead */
 };
 
 typedef struct {
@@ -223,6 +223,21 @@ struct M {
     uint64_t nswitch;
 };
 
+/* Counters that only threads with the GIL change need no locked instruction,
+ * which costs as much as the rest of go(). */
+#ifdef Py_GIL_DISABLED
+#define COUNT(counter, n) atomic_fetch_add_explicit(counter, n, memory_order_relaxed)
+#else
+#define COUNT(counter, n) count_relaxed(counter, n)
+static inline int64_t
+count_relaxed(_Atomic(int64_t) *counter, int64_t n)
+{
+    int64_t was = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, was + n, memory_order_relaxed);
+    return was;
+}
+#endif
+
 /* sched.mu matters only where threads run Python at the same time. */
 #ifdef Py_GIL_DISABLED
 #define LOCK_SCHED() pthread_mutex_lock(&sched.mu)
@@ -239,8 +254,8 @@ typedef struct {
     M *main; /* M of Python's main thread, made at import */
     G *maing;
     _Atomic(int64_t) next_id;
-    _Atomic(Py_ssize_t) ngoroutines; /* started by go() and not dead */
-    _Atomic(Py_ssize_t) ntimers;     /* armed timers that could wake somebody */
+    _Atomic(int64_t) ngoroutines; /* started by go() and not dead */
+    _Atomic(int64_t) ntimers;     /* armed timers that could wake somebody */
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     bool finalizing;
 

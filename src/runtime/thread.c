@@ -131,7 +131,7 @@ m_create(void)
         return NULL;
     }
     else {
-        m->g0->id = atomic_fetch_add(&sched.next_id, 1);
+        m->g0->id = COUNT(&sched.next_id, 1);
     }
     m_bind(m);
     m_link(m);

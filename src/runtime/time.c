@@ -137,7 +137,7 @@ timer_start(M *m, int64_t ns, void (*fire)(M *, void *), void *arg)
     }
     ts->heap[ts->n] = (TimerSlot){latest, t};
     sift_up(ts->heap, ts->n++);
-    atomic_fetch_add_explicit(&sched.ntimers, 1, memory_order_relaxed);
+    COUNT(&sched.ntimers, 1);
     return t;
 }
 
@@ -148,7 +148,7 @@ timer_stop(M *m, Timer *t)
     Timers *ts = &m->timers;
     t->fire = NULL;
     ts->stopped++;
-    atomic_fetch_sub_explicit(&sched.ntimers, 1, memory_order_relaxed);
+    COUNT(&sched.ntimers, -1);
     if (ts->stopped > 64 && ts->stopped > ts->n / 4) {
         heap_sweep(ts);
     }
@@ -179,7 +179,7 @@ timers_run(M *m)
         void (*fire)(M *, void *) = t->fire;
         void *arg = t->arg;
         timer_free(ts, t);
-        atomic_fetch_sub_explicit(&sched.ntimers, 1, memory_order_relaxed);
+        COUNT(&sched.ntimers, -1);
         fire(m, arg);
         fired = true;
     }
@@ -193,7 +193,7 @@ timers_forget(M *m)
     Timers *ts = &m->timers;
     for (Py_ssize_t i = 0; i < ts->n; i++) {
         if (ts->heap[i].t->fire != NULL) {
-            atomic_fetch_sub_explicit(&sched.ntimers, 1, memory_order_relaxed);
+            COUNT(&sched.ntimers, -1);
         }
         free(ts->heap[i].t);
     }
