@@ -306,3 +306,20 @@ def test_errors_of_channels_in_calls() -> None:
     with pytest.raises(ChannelClosed) as caught:
         blocking(ch.recv)
     assert caught.value.chan is ch
+
+
+def test_atexit_function_registered_before_the_import() -> None:
+    """A call from an atexit function that runs after the pool has stopped is served."""
+    done = run_program(
+        """
+        import atexit
+
+        def last():
+            print(blocking(lambda: 42))
+
+        atexit.register(last)
+        from goroutines import blocking, gosched
+        print(blocking(lambda: 1))
+        """
+    )
+    assert done == (0, "1\n42\n", "")

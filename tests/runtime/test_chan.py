@@ -13,7 +13,7 @@ import pytest
 
 from goroutines import Chan, ChannelClosed, WaitGroup, go, gosched, recv, select
 
-from ..conftest import Token, dead, in_thread, parked, scaled, until
+from ..conftest import Token, dead, in_thread, parked, run_program, scaled, until
 
 # --- making -----------------------------------------------------------------------------------
 
@@ -55,6 +55,17 @@ def test_absurd_capacity() -> None:
         return
     assert ch.cap == sys.maxsize
     assert ch.try_send(1)
+
+
+def test_huge_capacity_is_collected() -> None:
+    """A channel with room for millions is visited and freed by the collector."""
+    ch: Chan[Any] = Chan(10**7)
+    ch.send(ch)
+    alive = weakref.ref(ch)
+    gc.collect()
+    assert alive() is ch
+    del ch
+    until(lambda: gc.collect() >= 0 and alive() is None, "that the channel was freed")
 
 
 def test_channels_compare_by_identity() -> None:
@@ -541,6 +552,23 @@ def test_timeout_zero_does_what_can_be_done() -> None:
     h.join()
 
 
+@pytest.mark.parametrize(
+    ("who", "call"),
+    [
+        ("send", lambda ch: ch.send(1, 0.1, timeout=0.1)),
+        ("send", lambda ch: ch.sender.send(1, 0.1, timeout=0.1)),
+        ("recv", lambda ch: ch.recv(0.1, timeout=0.1)),
+        ("recv_ok", lambda ch: ch.receiver.recv_ok(0.1, timeout=0.1)),
+    ],
+)
+def test_timeout_given_twice(who: str, call: Callable[[Chan[int]], object]) -> None:
+    """A time-out both by position and by name is a TypeError that says so, and does nothing."""
+    ch: Chan[int] = Chan(1)
+    with pytest.raises(TypeError, match=rf"^{who}\(\) got two values for timeout$"):
+        call(ch)
+    assert len(ch) == 0
+
+
 def test_timeout_is_not_reached() -> None:
     """A wait with a time-out that is served in time ends like any other."""
     ch: Chan[int] = Chan()
@@ -653,6 +681,41 @@ def test_buffered_values_die_with_the_channel() -> None:
     del plain, cyclic, ch
     gc.collect()
     assert [ref() for ref in alive] == [None, None]
+
+
+NESTS = {
+    "channel": "last",
+    "receiver": "last.receiver",
+    "sender": "last.sender",
+    "iterator": "iter(last)",
+}
+
+
+@pytest.mark.parametrize("inner", NESTS.values(), ids=NESTS)
+@pytest.mark.parametrize("where", ["main", "goroutine"])
+def test_deep_nesting_is_let_go(inner: str, where: str) -> None:
+    """Channels that hold each other, directly or through something, die without recursion."""
+    done = run_program(
+        f"""
+        import sys
+        from goroutines import Chan, go
+
+        def build():
+            last = Chan(1)
+            for _ in range(100_000):
+                ch = Chan(1)
+                ch.send({inner})
+                last = ch
+
+        if sys.argv[1] == "main":
+            build()
+        else:
+            go(build).join()
+        print("freed")
+        """,
+        where,
+    )
+    assert done == (0, "freed\n", "")
 
 
 # --- plain threads ----------------------------------------------------------------------------

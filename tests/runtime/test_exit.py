@@ -372,3 +372,43 @@ def test_main_module_is_torn_down_with_frames_alive() -> None:
         )
     )
     assert done == (0, "main ends\n", "")
+
+
+@pytest.mark.parametrize("run", range(5))
+def test_exit_while_the_pool_starts(run: int) -> None:
+    """The end waits for threads of the pool that are just starting."""
+    done = run_program(
+        program(
+            """
+            for _ in range(20):
+                go(blocking, time.sleep, 0.001)
+            gosched()
+            print("main ends")
+            """
+        )
+    )
+    assert done == (0, "main ends\n", "")
+
+
+def test_start_after_shutdown_began() -> None:
+    """An atexit function registered before the import starts no goroutine any more."""
+    done = run_program(
+        """
+        import atexit
+
+        def last():
+            wg = WaitGroup()
+            for start in (wg.go, go):
+                try:
+                    start(print, "ran")
+                except RuntimeError as error:
+                    print("shutting down" in str(error))
+            wg.wait(timeout=0)              # nothing was counted
+            print("last")
+
+        atexit.register(last)
+        from goroutines import WaitGroup, go
+        print("main ends")
+        """
+    )
+    assert done == (0, "main ends\nTrue\nTrue\nlast\n", "")

@@ -176,6 +176,38 @@ def test_fork_deep_in_a_goroutine() -> None:
     )
 
 
+def test_run_in_the_child_of_a_goroutine() -> None:
+    """The goroutine that forked is main in the child: run works there, and so does Panic."""
+    forked(
+        """
+        import goroutines
+
+        goroutines.set_panic_hook(lambda g, error: False)
+
+        def check(me):
+            assert current() is me
+            assert me.name == "main", me.name
+            assert run(lambda: (everything_works(), 5)) == (None, 5)
+            try:
+                go(lambda: 1 / 0).join()
+            except goroutines.Panic as panic:
+                assert isinstance(panic.__cause__, ZeroDivisionError)
+            else:
+                raise AssertionError("no panic")
+
+        def forker():
+            name = current().name
+            status.append(in_child(check, current()))
+            assert current().name == name != "main", name
+
+        status = []
+        go(forker).join()
+        assert status == [0], status
+        print("ok")
+        """
+    )
+
+
 def test_fork_under_run() -> None:
     """fork below run works in both processes."""
     forked(

@@ -453,6 +453,55 @@ def test_signal_handler_runs_while_all_wait() -> None:
         signal.signal(signal.SIGUSR1, old)
 
 
+WAITS = {
+    "recv": "ch.recv()",
+    "recv timeout": "ch.recv(timeout=3600)",
+    "send": "ch.send(1)",
+    "sleep": "sleep(3600)",
+    "select": "select(recv(ch))",
+    "waitgroup": "wg.wait()",
+    "join": "go(ch.recv).join()",
+    "blocking": "blocking(gate.wait, 60)",
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_signal_handler_that_raises(wait: str) -> None:
+    """What a handler raises while main waits comes to main as it is, and is no panic."""
+    done = run_program(
+        f"""
+        import os, signal, threading, time
+        from goroutines import Chan, WaitGroup, blocking, current, go, recv, select, sleep
+
+        class Alarm(Exception):
+            pass
+
+        def handler(number, frame):
+            raise Alarm("rang")
+
+        def ring():
+            while main.state != "waiting":
+                time.sleep(0.001)
+            os.kill(os.getpid(), signal.SIGALRM)
+
+        signal.signal(signal.SIGALRM, handler)
+        main = current()
+        ch, wg, gate = Chan(), WaitGroup(), threading.Event()
+        wg.add()
+        for _ in range(3):
+            thread = threading.Thread(target=ring)
+            try:
+                thread.start()
+                {wait}
+            except Alarm as alarm:
+                print(current() is main, alarm, alarm.__cause__)
+            thread.join()
+        gate.set()
+        """
+    )
+    assert done == (0, "True rang None\n" * 3, "")
+
+
 # --- panics that end the program --------------------------------------------------------------
 
 
@@ -668,6 +717,54 @@ def test_deadlock_names_every_goroutine() -> None:
         assert section, text
         assert name in section[1]
     assert re.search(r"goroutine 1 \[.+?\]:", text)
+
+
+@pytest.mark.parametrize("start", ["main()", "run(main)", "go(main).join()"])
+def test_deadlock_lists_the_programs_frames(start: str) -> None:
+    """The report has the program's goroutines and frames, none of those that write it."""
+    done = run_program(
+        f"""
+        from goroutines import Chan, go, run
+
+        def lonely():
+            Chan().recv()
+
+        def main():
+            go(lonely).join()
+
+        {start}
+        """
+    )
+    assert done.returncode == 2, done
+    files = re.findall(r"^\t(.*):\d+$", done.stderr, re.MULTILINE)
+    assert {os.path.basename(file) for file in files} == {"prog.py"}, done.stderr
+    functions = re.findall(r"^(\S+)\(\.\.\.\)$", done.stderr, re.MULTILINE)
+    assert sorted(functions) == ["<module>", "lonely", "main"], done.stderr
+    goroutines_listed = re.findall(r"^goroutine \d+ \[", done.stderr, re.MULTILINE)
+    assert len(goroutines_listed) == (3 if start.startswith("go") else 2), done.stderr
+
+
+def test_a_signal_handler_is_no_deadlock() -> None:
+    """A handler of the program's own could wake somebody; without it there is a deadlock."""
+    done = run_program(
+        """
+        import signal
+        from goroutines import Chan, Deadlock
+        ch = Chan(1)
+        signal.signal(signal.SIGALRM, lambda *args: ch.try_send(1) and None)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        for _ in range(50):
+            ch.recv()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        ch.try_recv()
+        try:
+            ch.recv()
+        except Deadlock:
+            print("deadlock")
+        """
+    )
+    assert done == (0, "deadlock\n", "")
 
 
 def test_deadlock_can_be_caught_and_mended() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import decimal
 import functools
@@ -32,7 +33,7 @@ from goroutines import (
     sleep,
 )
 
-from ..conftest import FREE_THREADED, Token, dead, in_thread, parked, scaled, until
+from ..conftest import FREE_THREADED, Token, dead, in_thread, parked, run_program, scaled, until
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
 
@@ -373,6 +374,31 @@ def test_join_from_plain_thread() -> None:
     ch.send(1)
     until(lambda: not thread.is_alive(), "that the thread has ended")
     assert log == ["joined"]
+
+
+def test_join_of_a_plain_threads_goroutine() -> None:
+    """The object that stands for a plain thread can be joined; the thread's end wakes all."""
+    known: list[Goroutine] = []
+    end = threading.Event()
+
+    def body() -> None:
+        known.append(current())
+        end.wait(60)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    until(lambda: known, "that the thread knows itself")
+    g = known[0]
+    joiners = [go(g.join) for _ in range(3)]
+    parked(*joiners)
+    with pytest.raises(TimeoutError):
+        g.join(timeout=0)
+    go(end.set)
+    g.join()
+    assert (g.done, g.state) == (True, "dead")
+    for joiner in joiners:
+        joiner.join()
+    thread.join()
 
 
 # --- counting and listing ---------------------------------------------------------------------
@@ -912,6 +938,53 @@ def test_decimal_precision_is_a_goroutines_own() -> None:
     assert wrong == []
 
 
+def test_ended_goroutines_drop_their_context_once() -> None:
+    """Contexts made after goroutines have ended do not lose references to their leftovers."""
+
+    def body() -> list[int]:
+        VAR.set("mine")
+        gs = [go(lambda: None) for _ in range(300)]
+        for g in gs:
+            g.join()
+        copies = [contextvars.copy_context() for _ in range(300)]  # in the memory just freed
+        del gs, g
+        counts = [sys.getrefcount(copy) for copy in copies]
+        for i, copy in enumerate(copies):
+            copy.run(VAR.set, i)
+        assert [copy[VAR] for copy in copies] == list(range(300))
+        assert VAR.get() == "mine"
+        return counts
+
+    for _ in range(3):
+        assert len(set(contextvars.copy_context().run(body))) == 1
+
+
+def test_asyncio_in_goroutines() -> None:
+    """asyncio.run in a goroutine starts from its context and keeps its own changes."""
+    seen: list[object] = []
+
+    async def task(i: int) -> object:
+        before = VAR.get()
+        VAR.set((before, i))
+        await asyncio.sleep(0)
+        return VAR.get()
+
+    async def tasks() -> list[object]:
+        return list(await asyncio.gather(*(task(i) for i in range(3))))
+
+    def body(name: str) -> None:
+        VAR.set(name)
+        seen.append(asyncio.run(tasks()))
+        gosched()
+        seen.append(VAR.get())
+
+    for name in ("a", "b", "c"):
+        seen.clear()
+        go(body, name).join()
+        assert seen == [[(name, 0), (name, 1), (name, 2)], name]
+    assert VAR.get() == "unset"
+
+
 def test_run_sees_the_callers_context() -> None:
     """The main of a run reads the variables of who called run."""
 
@@ -1020,6 +1093,101 @@ def test_threads_run_side_by_side() -> None:
         thread.start()
     until(lambda: not any(t.is_alive() for t in threads), "that the threads have ended")
     assert sorted(results) == [50 * 1000 * n + sum(range(50)) for n in range(4)]
+
+
+def test_stacks_of_threads_that_switch() -> None:
+    """A dump of all stacks from main does not disturb threads that switch goroutines."""
+    done = run_program(
+        """
+        import sys, threading
+        from goroutines import Chan, go, gosched, runtime, sleep
+
+        sys.setswitchinterval(1e-5)
+        stop = []
+        ticks = [0, 0]
+
+        def talk():
+            ch = Chan()
+            def deep(n):
+                if n:
+                    return deep(n - 1)
+                ch.send(1)
+            def sender():
+                while not stop:
+                    deep(5)
+            for _ in range(4):
+                go(sender)
+            while not stop:
+                ch.recv()
+                ticks[0] += 1
+
+        def churn():
+            while not stop:
+                for g in [go(gosched) for _ in range(20)]:
+                    g.join()
+                ticks[1] += 1
+
+        threads = [threading.Thread(target=f, daemon=True) for f in (talk, churn)]
+        for thread in threads:
+            thread.start()
+        for _ in range(int(sys.argv[1])):
+            before = list(ticks)
+            assert "goroutine 1 [running]" in runtime.stack(all=True)
+            while any(a == b for a, b in zip(before, ticks)):
+                sleep(0.0001)
+        stop.append(1)
+        for thread in threads:
+            thread.join()
+        print("ok")
+        """,
+        str(scaled(100)),
+    )
+    assert done == (0, "ok\n", "")
+
+
+def test_thread_locals_that_use_the_runtime_when_they_die() -> None:
+    """A destructor that runs at a thread's very end leaves nothing that hides a deadlock."""
+    done = run_program(
+        """
+        import threading
+        from goroutines import Chan, Deadlock, current, go, gosched, num_goroutine, sleep
+
+        local = threading.local()
+        ch = Chan(1000)
+
+        class Last:
+            def __del__(self):
+                try:
+                    go(ch.send, 1)
+                    gosched()
+                    sleep(0.0001)
+                    current()
+                except RuntimeError:            # the thread has ended already
+                    pass
+
+        def both():
+            local.first = Last()
+            current()
+            local.second = Last()
+
+        def after():
+            current()
+            local.first = Last()
+
+        for _ in range(20):
+            for body in (both, after):
+                thread = threading.Thread(target=body)
+                thread.start()
+                thread.join()
+        while num_goroutine() > 1:
+            gosched()
+        try:
+            Chan().recv()
+        except Deadlock:
+            print("deadlock")
+        """
+    )
+    assert done == (0, "deadlock\n", "")
 
 
 # --- cost -------------------------------------------------------------------------------------

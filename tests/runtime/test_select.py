@@ -12,7 +12,7 @@ import pytest
 
 from goroutines import Chan, ChannelClosed, Select, go, gosched, recv, recv_ok, select, send
 
-from ..conftest import Token, in_thread, parked, scaled, until
+from ..conftest import Token, in_thread, parked, run_program, scaled, until
 
 
 def filled(*values: Any) -> Chan[Any]:
@@ -538,6 +538,43 @@ def test_cases_keep_nothing_alive() -> None:
     del token
     gc.collect()
     assert alive() is None
+
+
+NESTS = {
+    "case": "send(Chan(1), last)",
+    "cases": "send(fill(last), None)",
+    "Select": "Select(recv(Chan()), send(Chan(1), last))",
+}
+
+
+@pytest.mark.parametrize("outer", NESTS.values(), ids=NESTS)
+@pytest.mark.parametrize("where", ["main", "goroutine"])
+def test_deep_nesting_is_let_go(outer: str, where: str) -> None:
+    """Cases and Selects that hold each other, 100,000 deep, die without recursion."""
+    done = run_program(
+        f"""
+        import sys
+        from goroutines import Chan, Select, go, recv, send
+
+        def fill(value):
+            ch = Chan(1)
+            ch.send(value)
+            return ch
+
+        def build():
+            last = None
+            for _ in range(100_000):
+                last = {outer}
+
+        if sys.argv[1] == "main":
+            build()
+        else:
+            go(build).join()
+        print("freed")
+        """,
+        where,
+    )
+    assert done == (0, "freed\n", "")
 
 
 # --- misuse -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from typing import Any
 
@@ -121,6 +122,36 @@ def test_negative_counter_after_use() -> None:
     wg.done()
     with pytest.raises(ValueError, match="negative WaitGroup counter"):
         wg.done()
+
+
+def test_refused_add_leaves_the_counter() -> None:
+    """An add below zero or beyond what the counter holds changes nothing."""
+    wg = WaitGroup()
+    wg.add(2)
+    with pytest.raises(ValueError, match="negative WaitGroup counter"):
+        wg.add(-3)
+    with pytest.raises(OverflowError):
+        wg.add(sys.maxsize)
+    with pytest.raises(OverflowError):
+        wg.add(2**80)
+    wg.done()
+    with pytest.raises(TimeoutError):
+        wg.wait(timeout=0)
+    wg.done()
+    wg.wait(timeout=0)
+
+
+def test_go_beyond_the_counter() -> None:
+    """wg.go that cannot be counted is an OverflowError and starts nothing."""
+    wg = WaitGroup()
+    ran: list[int] = []
+    wg.add(sys.maxsize)
+    with pytest.raises(OverflowError):
+        wg.go(ran.append, 1)
+    gosched()
+    assert ran == []
+    wg.add(-sys.maxsize)
+    wg.wait(timeout=0)
 
 
 @pytest.mark.parametrize("delta", ["1", None, 1.5, []])
