@@ -1113,7 +1113,7 @@ def test_stacks_of_threads_that_switch() -> None:
                     return deep(n - 1)
                 ch.send(1)
             def sender():
-                while not stop:
+                while True:  # until the thread ends, so that recv always has a sender
                     deep(5)
             for _ in range(4):
                 go(sender)
