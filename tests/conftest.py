@@ -24,12 +24,15 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 import goroutines
-from goroutines import runtime
+from goroutines import _runtime, runtime
 
 T = TypeVar("T")
 
 SCALE = float(os.environ.get("GOROUTINES_TEST_SCALE", "1"))
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+TORTURE = bool(_runtime._debug_stats()["torture"])
+# Whether nothing switches between two statements that do not wait.
+EXACT_ORDER = not (FREE_THREADED or TORTURE)
 TESTPROG = Path(__file__).parent / "testprog"
 PROGRAM_TIMEOUT = 60.0 * max(1.0, SCALE)
 QUICK_ROUNDS = 2_000

@@ -33,7 +33,7 @@ from goroutines import (
     sleep,
 )
 
-from ..conftest import FREE_THREADED, Token, dead, in_thread, parked, run_program, scaled, until
+from ..conftest import EXACT_ORDER, Token, dead, in_thread, parked, run_program, scaled, until
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="unset")
 
@@ -56,7 +56,7 @@ def test_go_does_not_run_it_at_once() -> None:
     """A new goroutine is runnable and has not started when go() returns."""
     log: list[str] = []
     g = go(log.append, "ran")
-    if not FREE_THREADED:
+    if EXACT_ORDER:
         assert (log, g.state) == ([], "runnable")
     g.join()
     assert log == ["ran"]
@@ -232,7 +232,7 @@ def test_states_of_a_life() -> None:
     assert inside == [("running", None)]
     assert (g.state, g.wait_reason, g.done) == ("waiting", "chan receive", False)
     ch.send(1)
-    if not FREE_THREADED:
+    if EXACT_ORDER:
         assert (g.state, g.wait_reason) == ("runnable", None)
     g.join()
     assert (g.state, g.wait_reason, g.done) == ("dead", None, True)
@@ -757,7 +757,7 @@ def test_run_drops_the_unstarted() -> None:
 
     def main() -> Goroutine | None:
         g = go(log.append, "ran")
-        return None if FREE_THREADED else g
+        return g if EXACT_ORDER else None
 
     g = run(main)
     for _ in range(10):
