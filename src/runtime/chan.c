@@ -16,8 +16,6 @@
  */
 #include "runtime.h"
 
-#include <structmember.h>
-
 PyTypeObject *chan_type;
 
 /* ---- errors ----------------------------------------------------------------------- */
@@ -275,11 +273,7 @@ chan_close(Chan *c)
         tail = &sg->g->schedlink;
     }
     UNLOCK(&c->mu);
-    while (wake != NULL) {
-        G *g = wake;
-        wake = g->schedlink;
-        goready(g);
-    }
+    goready_all(wake);
     return 0;
 }
 
@@ -600,8 +594,6 @@ Chan_bool(Chan *c)
     return 1;
 }
 
-#define METHOD(name, fn, flags, doc) {name, (PyCFunction)(void (*)(void))fn, flags, doc}
-#define FASTKW (METH_FASTCALL | METH_KEYWORDS)
 
 static PyMethodDef chan_methods[] = {
     METHOD("send", Chan_send, FASTKW,

@@ -8,8 +8,6 @@
  */
 #include "runtime.h"
 
-#include <structmember.h>
-
 PyTypeObject *g_type;
 
 #define FREE_GS 256 /* kept by each M for the next go() */

@@ -258,7 +258,6 @@ rt_debug_throw(PyObject *mod, PyObject *what)
     throw_(text);
 }
 
-#define FASTKW (METH_FASTCALL | METH_KEYWORDS)
 #define FN(name, fn, flags, doc) {name, (PyCFunction)(void (*)(void))fn, flags, PyDoc_STR(doc)}
 
 static PyMethodDef functions[] = {

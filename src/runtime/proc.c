@@ -429,29 +429,60 @@ wake_error(G *g, Wake how, const char *op, PyObject *o)
     return -1;
 }
 
-static int
-join_wait(M *m, G *g, int64_t ns, WaitReason why)
+/* What every wait in a queue asks first, before it takes the lock: -1 with
+ * TimeoutError if ns is 0, or with what park_check raises. */
+int
+may_wait(M *m, int64_t ns, const char *op, PyObject *o)
 {
-    G *me = m->curg;
-    if (park_check(m, me) < 0) {
-        return -1;
+    return ns == 0 ? wake_error(m->curg, WAKE_TIMEOUT, op, o) : park_check(m, m->curg);
+}
+
+/* Park in q for at most ns (-1: no limit).  The caller holds mu, q's lock, and
+ * loses it.  0 once a waker took us out of q, else -1 with an exception. */
+int
+wait_in(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op, PyObject *o)
+{
+    G *g = m->curg;
+    g_will_wait(g);
+    waitq_push(q, &g->sg);
+    UNLOCK(mu);
+    Py_INCREF(o); /* its owner may drop it meanwhile */
+    int r = 0;
+    Wake how = gopark(m, g, ns, why);
+    if (how != WAKE_READY) {
+        LOCK(mu);
+        waitq_remove(q, &g->sg);
+        UNLOCK(mu);
+        r = wake_error(g, how, op, o);
     }
-    LOCK(&g->mu);
-    if (g->status == G_DEAD) {
-        UNLOCK(&g->mu);
-        return 0;
+    Py_DECREF(o);
+    return r;
+}
+
+/* Claim all who wait in q, whose lock is held, for goready_all(*wake). */
+void
+waitq_wake_all(WaitQ *q, G **wake)
+{
+    Sudog *sg;
+    while (*wake != NULL) {
+        wake = &(*wake)->schedlink;
     }
-    g_will_wait(me);
-    waitq_push(&g->joiners, &me->sg);
-    UNLOCK(&g->mu);
-    Wake how = gopark(m, me, ns, why);
-    if (how == WAKE_READY) {
-        return 0;
+    while ((sg = waitq_claim(q)) != NULL) {
+        sg->g->schedlink = NULL;
+        *wake = sg->g;
+        wake = &sg->g->schedlink;
     }
-    LOCK(&g->mu);
-    waitq_remove(&g->joiners, &me->sg);
-    UNLOCK(&g->mu);
-    return wake_error(me, how, "join", (PyObject *)g);
+}
+
+/* Ready a list of claimed goroutines, no lock being held. */
+void
+goready_all(G *wake)
+{
+    while (wake != NULL) {
+        G *g = wake;
+        wake = g->schedlink;
+        goready(g);
+    }
 }
 
 /* Wait until g is dead.  0, or -1 with an exception. */
@@ -461,14 +492,15 @@ join(M *m, G *g, int64_t ns, WaitReason why)
     if (g->status == G_DEAD) {
         return 0;
     }
-    if (ns == 0) {
-        PyErr_Format(PyExc_TimeoutError, "join timed out: %R is not done", g);
+    if (may_wait(m, ns, "join", (PyObject *)g) < 0) {
         return -1;
     }
-    Py_INCREF(g); /* the runtime's reference goes when g ends */
-    int r = join_wait(m, g, ns, why);
-    Py_DECREF(g);
-    return r;
+    LOCK(&g->mu);
+    if (g->status == G_DEAD) {
+        UNLOCK(&g->mu);
+        return 0;
+    }
+    return wait_in(m, &g->joiners, &g->mu, ns, why, "join", (PyObject *)g);
 }
 
 /* ---- begin and end --------------------------------------------------------------------- */
@@ -577,11 +609,10 @@ g_mark_dead(G *g)
 {
     LOCK(&g->mu);
     g->status = G_DEAD;
-    Sudog *sg;
-    while ((sg = waitq_claim(&g->joiners)) != NULL) {
-        goready(sg->g);
-    }
+    G *wake = NULL;
+    waitq_wake_all(&g->joiners, &wake);
     UNLOCK(&g->mu);
+    goready_all(wake);
 }
 
 /* Tell who waits for g, and take it off all lists. */

@@ -33,6 +33,7 @@
 #define Py_BUILD_CORE_MODULE 1 /* the thread state's inner fields: compat.h */
 #endif
 #include <Python.h>
+#include <structmember.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -47,6 +48,10 @@
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define HIDDEN __attribute__((visibility("hidden")))
 #define NOINLINE __attribute__((noinline))
+
+/* For the tables of methods. */
+#define FASTKW (METH_FASTCALL | METH_KEYWORDS)
+#define METHOD(name, fn, flags, doc) {name, (PyCFunction)(void (*)(void))fn, flags, doc}
 
 typedef struct G G;
 typedef struct M M;
@@ -99,7 +104,10 @@ struct Sudog {
     Sudog *next, *prev; /* in a WaitQ; guarded by the queue's lock */
     G *g;
     PyObject *elem; /* owned: the value to send, or the value handed over */
-    Chan *chan;
+    union {
+        Chan *chan;
+        Py_ssize_t n; /* what a waiter for a count wants of it */
+    };
     int32_t index; /* position among the cases of a select */
     bool is_send;
     bool queued; /* stands in the WaitQ of `chan` (or of its object) */
@@ -285,6 +293,11 @@ HIDDEN int park_check(M *m, G *g);
 HIDDEN void g_interrupt(G *g, PyObject *exc);
 HIDDEN void raise_pending(G *g);
 HIDDEN int wake_error(G *g, Wake how, const char *op, PyObject *o);
+HIDDEN int may_wait(M *m, int64_t ns, const char *op, PyObject *o);
+HIDDEN int wait_in(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op,
+                   PyObject *o);
+HIDDEN void waitq_wake_all(WaitQ *q, G **wake);
+HIDDEN void goready_all(G *wake);
 HIDDEN void inbox_put(M *m, G *g);
 HIDDEN bool inbox_drain(M *m);
 HIDDEN void allgs_add(M *m, G *g);

@@ -15,8 +15,6 @@
  */
 #include "runtime.h"
 
-#include <structmember.h>
-
 PyTypeObject *case_type;
 
 /* ---- cases ------------------------------------------------------------------------- */

@@ -6,8 +6,6 @@
  */
 #include "runtime.h"
 
-#include <structmember.h>
-
 typedef struct {
     PyObject_HEAD
     Lock mu; /* guards all below */
@@ -38,19 +36,12 @@ waitgroup_add(PyObject *self, Py_ssize_t delta)
         return -1;
     }
     w->n = n;
-    G *wake = NULL, **tail = &wake;
-    Sudog *sg;
-    while (n == 0 && (sg = waitq_claim(&w->waiters)) != NULL) {
-        sg->g->schedlink = NULL;
-        *tail = sg->g;
-        tail = &sg->g->schedlink;
+    G *wake = NULL;
+    if (n == 0) {
+        waitq_wake_all(&w->waiters, &wake);
     }
     UNLOCK(&w->mu);
-    while (wake != NULL) {
-        G *g = wake;
-        wake = g->schedlink;
-        goready(g);
-    }
+    goready_all(wake);
     return 0;
 }
 
@@ -94,15 +85,10 @@ WaitGroup_done(PyObject *self, PyObject *unused)
 static int
 waitgroup_wait(M *m, WaitGroup *w, int64_t ns)
 {
-    G *g = m->curg;
     if (w->n == 0) {
         return 0;
     }
-    if (ns == 0) {
-        PyErr_Format(PyExc_TimeoutError, "wait timed out: %R", w);
-        return -1;
-    }
-    if (park_check(m, g) < 0) {
+    if (may_wait(m, ns, "wait", (PyObject *)w) < 0) {
         return -1;
     }
     LOCK(&w->mu);
@@ -110,20 +96,7 @@ waitgroup_wait(M *m, WaitGroup *w, int64_t ns)
         UNLOCK(&w->mu);
         return 0;
     }
-    g_will_wait(g);
-    waitq_push(&w->waiters, &g->sg);
-    UNLOCK(&w->mu);
-    Py_INCREF(w);
-    Wake how = gopark(m, g, ns, WAIT_WAITGROUP);
-    int r = 0;
-    if (how != WAKE_READY) {
-        LOCK(&w->mu);
-        waitq_remove(&w->waiters, &g->sg);
-        UNLOCK(&w->mu);
-        r = wake_error(g, how, "wait", (PyObject *)w);
-    }
-    Py_DECREF(w);
-    return r;
+    return wait_in(m, &w->waiters, &w->mu, ns, WAIT_WAITGROUP, "wait", (PyObject *)w);
 }
 
 static PyObject *
@@ -176,9 +149,6 @@ WaitGroup_dealloc(WaitGroup *w)
     type->tp_free(w);
     Py_DECREF(type);
 }
-
-#define METHOD(name, fn, flags, doc) {name, (PyCFunction)(void (*)(void))fn, flags, doc}
-#define FASTKW (METH_FASTCALL | METH_KEYWORDS)
 
 static PyMethodDef waitgroup_methods[] = {
     METHOD("add", WaitGroup_add, FASTKW,
