@@ -313,7 +313,7 @@ unqueue(Job *j)
     return false;
 }
 
-/* The goroutine was woken for an exception: the call goes on without it. */
+/* The goroutine was woken for an exception: a call under way goes on without it. */
 static void
 give_up(Job *j)
 {
@@ -352,9 +352,10 @@ blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObj
         job_free(j);
         return NULL;
     }
-    if (gopark(m, g, -1, WAIT_BLOCKING) == WAKE_EXCEPTION) {
+    Wake how = gopark(m, g, -1, WAIT_BLOCKING);
+    if (how != WAKE_READY) {
         give_up(j);
-        raise_pending(g);
+        wake_error(g, how, "blocking", NULL);
         return NULL;
     }
     PyObject *result = j->result;

@@ -20,10 +20,15 @@ PyTypeObject *chan_type;
 
 /* ---- errors ----------------------------------------------------------------------- */
 
-/* Raise ChannelClosed(what) with .chan and .index (-1: None). */
+/* For a sealed channel: raise ChannelClosed(what) with .chan and .index (-1: None),
+ * or TypeError if it is a timer's. */
 void
 raise_closed(Chan *c, const char *what, Py_ssize_t index)
 {
+    if (UNLIKELY(!c->closed)) {
+        PyErr_Format(PyExc_TypeError, "%R belongs to a timer: it is only received from", c);
+        return;
+    }
     PyObject *msg = PyUnicode_FromFormat("%s: %R", what, c);
     PyObject *exc = NULL;
     if (msg != NULL) {
@@ -84,7 +89,7 @@ chan_take(Chan *c, G **wake)
         *wake = sg->g;
         return v;
     }
-    return NULL;
+    return UNLIKELY(c->timed) ? tick_take(c, wake) : NULL;
 }
 
 /* Hand v over or buffer it.  1 if done (a reference of v is taken), else 0. */
@@ -157,7 +162,7 @@ chan_send(M *m, Chan *c, PyObject *v, int64_t ns)
 {
     G *wake = NULL;
     LOCK(&c->mu);
-    if (UNLIKELY(c->closed)) {
+    if (UNLIKELY(c->sealed)) {
         UNLOCK(&c->mu);
         raise_closed(c, SEND_CLOSED, -1);
         return -1;
@@ -194,24 +199,45 @@ chan_send(M *m, Chan *c, PyObject *v, int64_t ns)
 
 /* ---- receive ------------------------------------------------------------------------------ */
 
+static int chan_recv(M *m, Chan *c, PyObject **v, int64_t ns);
+
+/* A timer's channel was reset while we waited: its tick comes at another time. */
+static NOINLINE int
+chan_recv_again(M *m, Chan *c, PyObject **v, int64_t ns, int64_t began)
+{
+    if (ns > 0 && ns != FOREVER) {
+        int64_t left = ns - (clock_now() - began);
+        ns = left > 0 ? left : 0;
+    }
+    return chan_recv(m, c, v, ns);
+}
+
 static NOINLINE int
 chan_recv_wait(M *m, Chan *c, PyObject **v, int64_t ns)
 {
     G *g = m->curg;
     Sudog *sg = &g->sg;
+    int64_t began = UNLIKELY(c->timed) ? clock_now() : 0;
     g_will_wait(g);
     sg->elem = NULL;
     sg->chan = c;
+    sg->is_send = sg->retry = false;
     waitq_push(&c->recvq, sg);
     UNLOCK(&c->mu);
     Py_INCREF(c);
-    Wake how = gopark(m, g, ns, WAIT_CHAN_RECEIVE);
+    Wake how = UNLIKELY(c->timed) ? park_for_ticks(m, sg, 1, ns, WAIT_CHAN_RECEIVE)
+                                  : gopark(m, g, ns, WAIT_CHAN_RECEIVE);
     int r = 0;
     if (how != WAKE_READY) {
         LOCK(&c->mu);
         waitq_remove(&c->recvq, sg);
         UNLOCK(&c->mu);
         r = wake_error(g, how, "recv", (PyObject *)c);
+    }
+    else if (UNLIKELY(sg->retry)) {
+        r = chan_recv_again(m, c, v, ns, began);
+        Py_DECREF(c);
+        return r;
     }
     *v = sg->elem; /* NULL: woken by close */
     sg->elem = NULL;
@@ -258,12 +284,12 @@ static int
 chan_close(Chan *c)
 {
     LOCK(&c->mu);
-    if (c->closed) {
+    if (c->sealed) {
         UNLOCK(&c->mu);
         raise_closed(c, CLOSE_CLOSED, -1);
         return -1;
     }
-    c->closed = true;
+    c->closed = c->sealed = true;
     G *wake = NULL, **tail = &wake;
     Sudog *sg;
     while ((sg = waitq_claim(&c->recvq)) != NULL || (sg = waitq_claim(&c->sendq)) != NULL) {
@@ -359,6 +385,9 @@ Chan_dealloc(Chan *c)
 static PyObject *
 Chan_repr(Chan *c)
 {
+    if (c->timed) {
+        return PyUnicode_FromFormat("<Chan of a timer at %p>", c);
+    }
     return PyUnicode_FromFormat("<Chan cap=%zd len=%zd%s at %p>", c->cap, c->len,
                                 c->closed ? " closed" : "", c);
 }
@@ -467,7 +496,7 @@ Chan_try_send(Chan *c, PyObject *v)
 {
     G *wake = NULL;
     LOCK(&c->mu);
-    bool closed = c->closed;
+    bool closed = c->sealed;
     int done = closed ? 0 : chan_give(c, v, &wake);
     UNLOCK(&c->mu);
     if (closed) {

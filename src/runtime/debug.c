@@ -16,7 +16,7 @@
 /* ---- deadlock ------------------------------------------------------------------------ */
 
 /* Every M but `self` sleeps, and nothing is queued anywhere. */
-static bool
+bool
 nothing_runnable(M *self)
 {
     bool idle = true;

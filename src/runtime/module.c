@@ -101,6 +101,18 @@ rt_sleep(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnam
 }
 
 static PyObject *
+rt_wait_all_blocked(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    if (m == NULL || wait_quiet(m) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 rt_current(PyObject *mod, PyObject *unused)
 {
     M *m = getm();
@@ -298,6 +310,7 @@ static PyMethodDef functions[] = {
        "set_max_threads(n, /)\n--\n\n"
        "Cap the threads that blocking() uses; returns the old cap.  Raises ValueError\n"
        "unless 1 <= n <= 100000."),
+    FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
     FN("_after_fork", rt_after_fork, METH_NOARGS, "For os.register_at_fork, in the child."),
     FN("_shutdown", rt_shutdown, METH_NOARGS, "For atexit."),
@@ -334,7 +347,7 @@ module_exec(PyObject *mod)
     }
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
-        threads_init() < 0) {
+        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

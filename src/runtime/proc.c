@@ -39,6 +39,7 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_BLOCKING] = "blocking call",
     [WAIT_GOEXIT] = "goexit",
     [WAIT_RUN] = "end of run",
+    [WAIT_QUIET] = "all blocked",
 };
 
 /* Other work is looked for each so many switches even when the queue is full. */
@@ -151,6 +152,33 @@ start_system(M *m, PyObject *fn)
     Py_DECREF(g);
 }
 
+/* Until m's next timer. */
+static inline int64_t
+time_left(M *m)
+{
+    int64_t when = m->timers.n > 0 ? timers_next(m) : FOREVER;
+    return when == FOREVER ? FOREVER : when - clock_now();
+}
+
+/* For tests, when no goroutine of any thread can run: wake those that wait for
+ * just this, or else let a stopped clock jump.  True: there is work. */
+static bool
+all_is_quiet(M *m)
+{
+    if (LIKELY(sched.quiet.first == NULL && !clock_is_frozen()) || !nothing_runnable(m)) {
+        return false;
+    }
+    G *wake = NULL;
+    LOCK_SCHED();
+    waitq_wake_all(&sched.quiet, &wake);
+    UNLOCK_SCHED();
+    if (wake == NULL && atomic_load(&sched.nblocking) == 0) {
+        clock_jump(m);
+    }
+    goready_all(wake);
+    return wake != NULL || time_left(m) <= 0;
+}
+
 #define HELD_BACK_FIRST ((int64_t)5 * 1000000)
 #define HELD_BACK_MOST ((int64_t)1000 * 1000000)
 
@@ -163,12 +191,8 @@ idle(M *m, int64_t *patience)
     m->curg = NULL;
     netpoll_open(m);
     atomic_store(&m->sleeping, true);
-    int64_t ns = FOREVER;
-    if (m->timers.n > 0) {
-        int64_t now = nanotime();
-        ns = m->timers.heap[0].when == FOREVER ? FOREVER : m->timers.heap[0].when - now;
-    }
-    if (atomic_load(&m->inbox) == NULL && ns > 0) {
+    int64_t ns = time_left(m);
+    if (atomic_load(&m->inbox) == NULL && ns > 0 && !all_is_quiet(m)) {
         bool held_back = false;
         if (m->tick != m->look_tick + 1 && deadlock_suspected(m, &held_back)) {
             m->look_tick = m->tick; /* the next idle() is the report's own end */
@@ -304,11 +328,36 @@ park_check(M *m, G *g)
         PyErr_SetNone(sched.goroutine_exit);
         return -1;
     }
+    if (UNLIKELY(g->scope != NULL) && scope_ended(g)) {
+        return scope_raise(g);
+    }
     if (UNLIKELY(sched.finalizing) && interpreter_finalizing()) {
         PyErr_SetString(PyExc_RuntimeError, "cannot wait: the interpreter is shutting down");
         return -1;
     }
     return 0;
+}
+
+/* What may have come for g between its park_check and g_will_wait. */
+static inline Wake
+wake_at_once(G *g)
+{
+    if (UNLIKELY(g->pending != NULL) && g_claim(g, WAKE_EXCEPTION)) {
+        return WAKE_EXCEPTION;
+    }
+    if (UNLIKELY(g->scope != NULL) && scope_ended(g) && g_claim(g, WAKE_SCOPE)) {
+        return WAKE_SCOPE;
+    }
+    return WAKE_NOT_YET;
+}
+
+static inline void
+end_timer(M *m, G *g)
+{
+    if (g->timer != NULL) {
+        timer_stop(m, g->timer);
+        g->timer = NULL;
+    }
 }
 
 /* Park g, whose Sudogs are in place, for at most `timeout` ns (-1: no limit).
@@ -317,8 +366,10 @@ park_check(M *m, G *g)
 Wake
 gopark(M *m, G *g, int64_t timeout, WaitReason why)
 {
-    if (UNLIKELY(g->pending != NULL) && g_claim(g, WAKE_EXCEPTION)) {
-        return WAKE_EXCEPTION;
+    Wake how = wake_at_once(g);
+    if (UNLIKELY(how != WAKE_NOT_YET)) {
+        end_timer(m, g);
+        return how;
     }
     g->status = G_WAITING;
     g->reason = (uint8_t)why;
@@ -327,11 +378,8 @@ gopark(M *m, G *g, int64_t timeout, WaitReason why)
         g->timer = timer_start(m, timeout, fire_timeout, g);
     }
     schedule(m, g);
-    if (g->timer != NULL) {
-        timer_stop(m, g->timer);
-        g->timer = NULL;
-    }
-    Wake how = atomic_load_explicit(&g->wake, memory_order_acquire);
+    end_timer(m, g);
+    how = atomic_load_explicit(&g->wake, memory_order_acquire);
     if (UNLIKELY(g->pending != NULL) && how != WAKE_EXCEPTION && g->thread_main && m->is_main) {
         Py_AddPendingCall(pending_for_main, NULL);
     }
@@ -361,6 +409,28 @@ gosched(M *m)
         return -1;
     }
     return 0;
+}
+
+/* Wait until no goroutine, this one apart, can run: for tests. */
+int
+wait_quiet(M *m)
+{
+    G *g = m->curg;
+    if (park_check(m, g) < 0) {
+        return -1;
+    }
+    g_will_wait(g);
+    LOCK_SCHED();
+    waitq_push(&sched.quiet, &g->sg);
+    UNLOCK_SCHED();
+    Wake how = gopark(m, g, -1, WAIT_QUIET);
+    if (how == WAKE_READY) {
+        return 0;
+    }
+    LOCK_SCHED();
+    waitq_remove(&sched.quiet, &g->sg);
+    UNLOCK_SCHED();
+    return wake_error(g, how, "wait_all_blocked", NULL);
 }
 
 #ifdef GOROUTINES_TORTURE
@@ -419,6 +489,9 @@ wake_error(G *g, Wake how, const char *op, PyObject *o)
 {
     if (how == WAKE_EXCEPTION) {
         raise_pending(g);
+    }
+    else if (how == WAKE_SCOPE) {
+        scope_raise(g);
     }
     else if (o != NULL) {
         PyErr_Format(PyExc_TimeoutError, "%s timed out: %R", op, o);
@@ -513,17 +586,19 @@ run_release(Run *run)
     }
 }
 
-static void
-remember_birth(M *m, G *g)
+/* The code that runs now, a new reference (NULL: none), and where in it. */
+PyObject *
+birth_code(M *m, int *lasti)
 {
     PyFrameData *f = pystate_current_frame(m->ts);
     while (f != NULL && frame_is_entry(f)) {
         f = f->previous;
     }
-    if (f != NULL) {
-        g->birth_code = Py_NewRef((PyObject *)frame_code(f));
-        g->birth_lasti = frame_lasti(f);
+    if (f == NULL) {
+        return NULL;
     }
+    *lasti = frame_lasti(f);
+    return Py_NewRef((PyObject *)frame_code(f));
 }
 
 static G *
@@ -572,7 +647,7 @@ g_new(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
             goto error;
         }
     }
-    remember_birth(m, g);
+    g->birth_code = birth_code(m, &g->birth_lasti);
     return g;
 error:
     g->status = G_DEAD;
@@ -585,13 +660,20 @@ void
 g_start(M *m, G *g)
 {
     G *parent = m->curg != NULL ? m->curg : m->g0;
+    g_start_for(m, g, parent->id, parent->run);
+}
+
+/* The same on behalf of a goroutine that may be gone. */
+void
+g_start_for(M *m, G *g, int64_t parent_id, Run *run)
+{
     M *home = m;
     g->id = COUNT(&sched.next_id, 1);
-    g->parent_id = parent->id;
+    g->parent_id = parent_id;
     if (!g->system) {
         COUNT(&sched.ngoroutines, 1);
-        if (parent->run != NULL) {
-            g->run = parent->run;
+        if (run != NULL) {
+            g->run = run;
             g->run->refs++;
             COUNT(&g->run->live, 1);
         }
@@ -630,6 +712,7 @@ g_retire(M *m, G *g)
     }
     g_mark_dead(g);
     Py_CLEAR(g->pending);
+    scope_drop(g);
 }
 
 /* WaitGroup.go: done() comes before the panic, if there is one. */

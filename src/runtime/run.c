@@ -55,8 +55,8 @@ first_to_end(M *m, Run *run)
 
 /* Wait until all of run's goroutines have ended.  A Panic of one of them is
  * remembered, what else is raised here (Ctrl-C, Deadlock) ends the waiting. */
-int
-wait_for_end(M *m, Run *run)
+static int
+wait_for_each_end(M *m, Run *run)
 {
     PyObject *panic = NULL;
     G *g;
@@ -83,6 +83,17 @@ wait_for_end(M *m, Run *run)
         return -1;
     }
     return 0;
+}
+
+/* A context.scope around it does not cut it short. */
+int
+wait_for_end(M *m, Run *run)
+{
+    G *g = m->curg;
+    bool was = scope_hide(g, true);
+    int r = wait_for_each_end(m, run);
+    scope_hide(g, was);
+    return r;
 }
 
 PyObject *

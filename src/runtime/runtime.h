@@ -59,6 +59,7 @@ typedef struct Run Run;
 typedef struct Sudog Sudog;
 typedef struct Timer Timer;
 typedef struct Chan Chan;
+typedef struct Scope Scope;
 
 /* ---- Locks: real on free-threaded builds, nothing under the GIL ---------- */
 
@@ -89,6 +90,7 @@ typedef enum {
     WAIT_BLOCKING,
     WAIT_GOEXIT,
     WAIT_RUN,
+    WAIT_QUIET,
     WAIT_REASONS
 } WaitReason;
 
@@ -98,6 +100,7 @@ typedef enum {
     WAKE_READY,     /* what it waited for happened */
     WAKE_TIMEOUT,   /* its timer fired first */
     WAKE_EXCEPTION, /* g->pending is to be raised */
+    WAKE_SCOPE,     /* a context.scope around it ended */
 } Wake;
 
 struct Sudog {
@@ -112,6 +115,7 @@ struct Sudog {
     bool is_send;
     bool queued; /* stands in the WaitQ of `chan` (or of its object) */
     bool closed; /* woken by close() */
+    bool retry;  /* woken to look again: a timer's channel was stopped or reset */
 };
 
 typedef struct {
@@ -140,7 +144,7 @@ struct G {
     bool thread_main;      /* the own G of an OS thread, or a forked child's main */
     bool exiting;          /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
-    Lock mu;               /* guards joiners, pending */
+    Lock mu;               /* guards joiners, pending, the chain of scopes */
 
     /* The stack slice [sp, m->base) while another G uses the region. */
     void *sp;
@@ -151,6 +155,7 @@ struct G {
     Sudog sg;   /* for all waits but select */
     Sudog *fired; /* the one that a waker took; set with WAKE_READY */
     Timer *timer; /* of the present wait; NULL once fired */
+    Scope *scope; /* the innermost context.scope, owned, or NULL; its thread's and mu's */
 
     PyObject *fn;      /* owned; NULL once finished */
     PyObject *args;    /* owned tuple: positional, then keyword values; or NULL */
@@ -184,6 +189,7 @@ struct Timer {
     int64_t when;              /* monotonic nanoseconds: not before */
     void (*fire)(M *, void *); /* NULL once stopped */
     void *arg;
+    uint64_t id; /* 0 once fired or stopped */
     Timer *next_free;
 };
 
@@ -193,9 +199,11 @@ typedef struct {
 } TimerSlot;
 
 typedef struct {
+    Lock mu;         /* guards all below */
     TimerSlot *heap; /* 4-ary, least `when` first */
     Py_ssize_t n, cap, stopped;
     Timer *free;
+    uint64_t last_id;
 } Timers;
 
 /* ---- Threads -------------------------------------------------------------------- */
@@ -264,6 +272,7 @@ typedef struct {
     _Atomic(int64_t) next_id;
     _Atomic(int64_t) ngoroutines; /* started by go() and not dead */
     _Atomic(int64_t) ntimers;     /* armed timers that could wake somebody */
+    WaitQ quiet; /* wait until nothing can run; guarded by mu */
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     bool finalizing;
 
@@ -284,11 +293,14 @@ extern HIDDEN PyTypeObject *g_type, *chan_type, *case_type;
 
 HIDDEN G *g_new(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 HIDDEN void g_start(M *m, G *g);
+HIDDEN void g_start_for(M *m, G *g, int64_t parent_id, Run *run);
+HIDDEN PyObject *birth_code(M *m, int *lasti);
 HIDDEN int join(M *m, G *g, int64_t ns, WaitReason why);
 HIDDEN Wake gopark(M *m, G *g, int64_t timeout, WaitReason why);
 HIDDEN void goready(G *g);
 HIDDEN void m_rouse(M *m);
 HIDDEN int gosched(M *m);
+HIDDEN int wait_quiet(M *m);
 HIDDEN int park_check(M *m, G *g);
 HIDDEN void g_interrupt(G *g, PyObject *exc);
 HIDDEN void raise_pending(G *g);
@@ -478,8 +490,15 @@ HIDDEN void arena_cache_install(void);
 HIDDEN int64_t nanotime(void);
 HIDDEN Timer *timer_start(M *m, int64_t ns, void (*fire)(M *, void *), void *arg);
 HIDDEN void timer_stop(M *m, Timer *t);
+HIDDEN bool timer_cancel(M *m, Timer *t, uint64_t id);
+HIDDEN int64_t timers_next(M *m);
 HIDDEN bool timers_run(M *m);
+HIDDEN int64_t clock_now(void);
+HIDDEN bool clock_freeze(bool on);
+HIDDEN bool clock_is_frozen(void);
+HIDDEN void clock_jump(M *self);
 HIDDEN void timers_forget(M *m);
+HIDDEN void timers_disown(M *m);
 /* Seconds -> nanoseconds to wait; None: -1, negative: 0, huge: FOREVER. */
 HIDDEN int seconds_arg(PyObject *o, const char *what, int64_t *ns);
 HIDDEN int timeout_arg(PyObject *o, int64_t *ns);
@@ -498,11 +517,14 @@ struct Chan {
     PyObject_HEAD
     Lock mu; /* guards all below */
     bool closed;
+    bool timed;  /* a timer's: timer.c */
+    bool sealed; /* closed or timed: nobody may send */
     Py_ssize_t cap, len, head;
     PyObject **buf; /* ring of owned references */
     WaitQ recvq;    /* empty unless the buffer is empty (or cap is 0) */
     WaitQ sendq;    /* empty unless the buffer is full */
     PyObject *weakrefs;
+    int64_t when, period; /* of a timer's: the next tick (0: none), its period (0: once) */
 };
 
 typedef struct {
@@ -520,6 +542,22 @@ HIDDEN void raise_closed(Chan *c, const char *what, Py_ssize_t index);
 HIDDEN int chan_add_types(PyObject *mod);
 HIDDEN int select_add_types(PyObject *mod);
 HIDDEN Chan *chan_arg(PyObject *o, const char *who);
+
+/* ---- timer.c: channels that tick, Timer, Ticker -------------------------------------------- */
+
+HIDDEN PyObject *tick_take(Chan *c, G **wake);
+HIDDEN bool tick_is_due(Chan *c);
+HIDDEN Wake park_for_ticks(M *m, Sudog *sgs, Py_ssize_t n, int64_t ns, WaitReason why);
+HIDDEN void timer_funcs_hand_over(M *m);
+HIDDEN int timer_add_types(PyObject *mod);
+
+/* ---- scope.c: what ends all waits of a block -------------------------------------------------- */
+
+HIDDEN bool scope_ended(G *g);
+HIDDEN int scope_raise(G *g);
+HIDDEN bool scope_hide(G *g, bool hide);
+HIDDEN void scope_drop(G *g);
+HIDDEN int scope_add_types(PyObject *mod);
 HIDDEN int ends_add_types(PyObject *mod);
 
 /* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
@@ -537,6 +575,7 @@ HIDDEN PyObject *g_created_by(G *g);
 HIDDEN PyObject *g_frames(G *g);
 HIDDEN const char *g_state_name(G *g);
 HIDDEN PyObject *all_goroutines(void);
+HIDDEN bool nothing_runnable(M *self);
 HIDDEN bool deadlock_suspected(M *m, bool *held_back);
 HIDDEN PyObject *deadlock_report(PyObject *self, PyObject *unused);
 
@@ -564,7 +603,8 @@ park_needs_check(M *m)
     (void)m;
     return true;
 #else
-    return m->curg == NULL || m->in_gc || m->curg->exiting || sched.finalizing;
+    G *g = m->curg;
+    return g == NULL || m->in_gc || g->exiting || g->scope != NULL || sched.finalizing;
 #endif
 }
 

@@ -191,10 +191,11 @@ case_ready(Case *k)
         return false;
     }
     if (k->is_send) {
-        return c->closed || c->len < c->cap ||
+        return c->sealed || c->len < c->cap ||
                (c->recvq.first != NULL && waitq_has_waiter(&c->recvq));
     }
-    return c->len > 0 || c->closed || (c->sendq.first != NULL && waitq_has_waiter(&c->sendq));
+    return c->len > 0 || c->closed || (c->sendq.first != NULL && waitq_has_waiter(&c->sendq)) ||
+           (UNLIKELY(c->timed) && tick_is_due(c));
 }
 
 /* A random ready case, or -1. */
@@ -230,8 +231,8 @@ proceed(Case *k, Outcome *out, G **wake)
         out->closed = out->value == NULL;
         return out->value != NULL || c->closed;
     }
-    out->closed = c->closed;
-    return c->closed || chan_give(c, k->value, wake);
+    out->closed = c->sealed;
+    return c->sealed || chan_give(c, k->value, wake);
 }
 
 static PyObject *
@@ -303,7 +304,19 @@ dequeue_all(Sudog *sgs, Case *const *cases, Py_ssize_t n)
     }
 }
 
-/* Park in all queues (locked on entry).  1: *out is set; 0: timeout; -1. */
+static inline bool
+any_timed(Case *const *cases, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (cases[i]->chan != NULL && cases[i]->chan->timed) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Park in all queues (locked on entry).  1: *out is set; 0: timeout; -1: an
+ * exception; 2: look again, a timer was reset. */
 static int
 wait_for_one(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, LockOrder *order, Outcome *out)
 {
@@ -317,11 +330,13 @@ wait_for_one(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, LockOrder *orde
     g_will_wait(g);
     enqueue_all(g, sgs, cases, n);
     order_unlock(order);
-    Wake how = gopark(m, g, ns, n > 0 ? WAIT_SELECT : WAIT_SELECT_NO_CASES);
+    WaitReason why = n > 0 ? WAIT_SELECT : WAIT_SELECT_NO_CASES;
+    Wake how =
+        UNLIKELY(any_timed(cases, n)) ? park_for_ticks(m, sgs, n, ns, why) : gopark(m, g, ns, why);
     order_lock(order);
     dequeue_all(sgs, cases, n);
     order_unlock(order);
-    int r = how == WAKE_READY ? 1 : 0;
+    int r = how != WAKE_READY ? 0 : g->fired->retry ? 2 : 1;
     if (r == 1) {
         Sudog *sg = g->fired;
         out->index = sg->index;
@@ -331,9 +346,8 @@ wait_for_one(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, LockOrder *orde
             sg->elem = NULL;
         }
     }
-    else if (how == WAKE_EXCEPTION) {
-        raise_pending(g);
-        r = -1;
+    else if (r == 0 && how != WAKE_TIMEOUT) {
+        r = wake_error(g, how, "select", NULL);
     }
     for (Py_ssize_t i = 0; i < n; i++) {
         Py_XDECREF(sgs[i].elem); /* values that were not sent */
@@ -342,42 +356,64 @@ wait_for_one(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, LockOrder *orde
     return r;
 }
 
-static PyObject *
-select_cases(M *m, Case *const *cases, Py_ssize_t n, int64_t ns)
+/* Do a ready case, if there is one (all locked).  Whom that wakes goes to *wake. */
+static bool
+do_one(M *m, Case *const *cases, Py_ssize_t n, Outcome *out, G **wake)
+{
+    while ((out->index = choose(m, cases, n)) >= 0) {
+        G *one = NULL;
+        bool done = proceed(cases[out->index], out, &one);
+        if (one != NULL) { /* even if not done: an older waiter got the tick */
+            one->schedlink = *wake;
+            *wake = one;
+        }
+        if (done) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Look, and if nothing is ready, wait.  As wait_for_one. */
+static int
+look_and_wait(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, Outcome *out)
 {
     LockOrder order;
-    Outcome out;
+    G *wake = NULL;
     if (order_make(&order, cases, n) < 0) {
-        return NULL;
+        return -1;
     }
     if (ns != 0 && UNLIKELY(park_needs_check(m)) && park_check(m, m->curg) < 0) {
         order_free(&order);
-        return NULL;
+        return -1;
     }
-    int r = 0;
     order_lock(&order);
-    for (;;) {
-        out.index = choose(m, cases, n);
-        G *wake = NULL;
-        if (out.index < 0) {
-            break;
-        }
-        if (proceed(cases[out.index], &out, &wake)) {
-            order_unlock(&order);
-            if (wake != NULL) {
-                goready(wake);
-            }
-            r = 1;
-            break;
-        }
+    int r = do_one(m, cases, n, out, &wake);
+    if (r == 0 && ns != 0 && wake == NULL) {
+        r = wait_for_one(m, cases, n, ns, &order, out);
     }
-    if (r == 0 && ns != 0) {
-        r = wait_for_one(m, cases, n, ns, &order, &out);
-    }
-    else if (r == 0) {
+    else {
         order_unlock(&order);
+        r = r == 0 && ns != 0 ? 2 : r;
     }
+    goready_all(wake);
     order_free(&order);
+    return r;
+}
+
+static PyObject *
+select_cases(M *m, Case *const *cases, Py_ssize_t n, int64_t ns)
+{
+    Outcome out;
+    int64_t began = ns > 0 && any_timed(cases, n) ? clock_now() : 0;
+    int r;
+    while (UNLIKELY((r = look_and_wait(m, cases, n, ns, &out)) == 2)) {
+        if (ns > 0 && ns != FOREVER) {
+            int64_t now = clock_now(), left = ns - (now - began);
+            ns = left > 0 ? left : 0;
+            began = now;
+        }
+    }
     if (r < 0) {
         return NULL;
     }

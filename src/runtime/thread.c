@@ -198,6 +198,7 @@ thread_exit(M *m)
         PyErr_WriteUnraisable(NULL);
     }
     hand_over_unstarted(m);
+    timer_funcs_hand_over(m);
     g_mark_dead(m->g0);
     ended_thread = m->ts->id;
     LOCK_SCHED();
@@ -234,11 +235,13 @@ threads_after_fork(void)
             m->g0->status = G_DEAD;
             atomic_store(&m->g0->wake, WAKE_READY);
         }
+        timers_disown(m);
     }
     atomic_store(&sched.ngoroutines, 0);
     atomic_store(&sched.ntimers, 0);
     sched.ms = NULL;
     sched.main = NULL;
+    sched.quiet = (WaitQ){NULL, NULL};
     if (mine == NULL) {
         return; /* the next use makes an M for what is now the main thread */
     }
@@ -246,7 +249,6 @@ threads_after_fork(void)
     sched.ms = mine;
     mine->runq = (GQueue){NULL, NULL};
     atomic_store(&mine->inbox, NULL);
-    memset(&mine->timers, 0, sizeof(mine->timers));
     netpoll_close(mine);
     atomic_store(&mine->sleeping, false);
     mine->allgs = NULL;

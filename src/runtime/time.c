@@ -2,11 +2,16 @@
  *
  * time.c: the clock, the timer heap of each M, sleep, and times from Python.
  *
- * A Timer belongs to the M that started it; only that M's thread touches its
- * heap, so no lock is needed.  Stopping marks a Timer and leaves it in the
- * heap (as Go does): what is stopped mostly was far in the future, and taking
- * it out would need a back index in each, written at every sift.  When a
- * quarter of a heap is stopped timers it is swept.
+ * A Timer belongs to the M that started it, and fires in that M's thread.  A
+ * goroutine stops the timer of its own wait; timers of Timer objects may be
+ * stopped by any thread, by pointer and id, since the memory of a fired Timer
+ * is used again for the next.  Locks: Timers.mu guards a heap with all its
+ * Timers; it is a leaf, and not held while a timer fires.
+ *
+ * Stopping marks a Timer and leaves it in the heap (as Go does): what is
+ * stopped mostly was far in the future, and taking it out would need a back
+ * index in each, written at every sift.  When a quarter of a heap is stopped
+ * timers it is swept.
  *
  * Slack.  Waking up for each of many timers that are due at nearly the same
  * time costs far more than running them, so a timer may fire late by a
@@ -26,6 +31,70 @@ nanotime(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* ---- the clock that timers go by ------------------------------------------------- */
+
+/* The system's, unless a test has stopped it (goroutines.testing.fake_clock).
+ * It goes on from where it stood when the test ends, so that it never steps
+ * back and no timer has to be moved. */
+static _Atomic(bool) frozen;
+static _Atomic(int64_t) frozen_at, clock_offset;
+
+int64_t
+clock_now(void)
+{
+    return UNLIKELY(atomic_load_explicit(&frozen, memory_order_relaxed))
+               ? atomic_load(&frozen_at)
+               : nanotime() + atomic_load_explicit(&clock_offset, memory_order_relaxed);
+}
+
+/* False: it is frozen (or runs) already. */
+bool
+clock_freeze(bool on)
+{
+    if (on == atomic_load(&frozen)) {
+        return false;
+    }
+    if (on) {
+        atomic_store(&frozen_at, clock_now());
+        atomic_store(&frozen, true);
+    }
+    else {
+        atomic_store(&clock_offset, atomic_load(&frozen_at) - nanotime());
+        atomic_store(&frozen, false);
+    }
+    return true;
+}
+
+bool
+clock_is_frozen(void)
+{
+    return atomic_load_explicit(&frozen, memory_order_relaxed);
+}
+
+/* With nothing left to run in the whole process: on to the next timer of any
+ * thread, which is roused for it. */
+void
+clock_jump(M *self)
+{
+    M *first = NULL;
+    int64_t when = FOREVER;
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL; m = m->next) {
+        int64_t t = timers_next(m);
+        if (t < when) {
+            when = t;
+            first = m;
+        }
+    }
+    if (first != NULL && when > atomic_load(&frozen_at)) {
+        atomic_store(&frozen_at, when);
+    }
+    if (first != self) {
+        m_rouse(first);
+    }
+    UNLOCK_SCHED();
 }
 
 /* ---- the heap -------------------------------------------------------------------- */
@@ -72,6 +141,7 @@ sift_down(TimerSlot *h, Py_ssize_t n, Py_ssize_t i)
 static void
 heap_remove_first(Timers *ts)
 {
+    INVARIANT(ts->n > 0);
     ts->heap[0] = ts->heap[--ts->n];
     if (ts->n > 0) {
         sift_down(ts->heap, ts->n, 0);
@@ -83,6 +153,8 @@ heap_remove_first(Timers *ts)
 static void
 timer_free(Timers *ts, Timer *t)
 {
+    t->fire = NULL;
+    t->id = 0;
     t->next_free = ts->free;
     ts->free = t;
 }
@@ -107,25 +179,9 @@ heap_sweep(Timers *ts)
     }
 }
 
-/* Call fire(m, arg) `ns` nanoseconds from now. */
-Timer *
-timer_start(M *m, int64_t ns, void (*fire)(M *, void *), void *arg)
+static void
+heap_push(Timers *ts, TimerSlot slot)
 {
-    Timers *ts = &m->timers;
-    int64_t now = nanotime();
-    int64_t when = ns > FOREVER - now ? FOREVER : now + ns;
-    int64_t slack = ns / 1024 < MAX_SLACK ? ns / 1024 : MAX_SLACK;
-    Timer *t = ts->free;
-    if (t != NULL) {
-        ts->free = t->next_free;
-    }
-    else if ((t = malloc(sizeof(Timer))) == NULL) {
-        throw_("out of memory for a timer");
-    }
-    int64_t latest = when > FOREVER - slack ? FOREVER : when + slack;
-    t->when = when;
-    t->fire = fire;
-    t->arg = arg;
     if (ts->n == ts->cap) {
         Py_ssize_t cap = ts->cap ? ts->cap * 2 : 16;
         TimerSlot *heap = realloc(ts->heap, (size_t)cap * sizeof(TimerSlot));
@@ -135,58 +191,139 @@ timer_start(M *m, int64_t ns, void (*fire)(M *, void *), void *arg)
         ts->heap = heap;
         ts->cap = cap;
     }
-    ts->heap[ts->n] = (TimerSlot){latest, t};
+    ts->heap[ts->n] = slot;
     sift_up(ts->heap, ts->n++);
+}
+
+/* Call fire(m, arg) `ns` nanoseconds from now, in m's thread. */
+Timer *
+timer_start(M *m, int64_t ns, void (*fire)(M *, void *), void *arg)
+{
+    Timers *ts = &m->timers;
+    int64_t now = clock_now();
+    int64_t when = ns > FOREVER - now ? FOREVER : now + ns;
+    int64_t slack = ns / 1024 < MAX_SLACK ? ns / 1024 : MAX_SLACK;
+    LOCK(&ts->mu);
+    Timer *t = ts->free;
+    if (t != NULL) {
+        ts->free = t->next_free;
+    }
+    else if ((t = malloc(sizeof(Timer))) == NULL) {
+        throw_("out of memory for a timer");
+    }
+    *t = (Timer){.when = when, .fire = fire, .arg = arg, .id = ++ts->last_id};
+    heap_push(ts, (TimerSlot){when > FOREVER - slack ? FOREVER : when + slack, t});
+    UNLOCK(&ts->mu);
     COUNT(&sched.ntimers, 1);
     return t;
 }
 
-/* Only for a timer that has not fired; `t` is gone afterwards. */
+/* With ts->mu held. */
+static void
+mark_stopped(Timers *ts, Timer *t)
+{
+    t->fire = NULL;
+    t->id = 0;
+    COUNT(&sched.ntimers, -1);
+    if (++ts->stopped > 64 && ts->stopped > ts->n / 4) {
+        heap_sweep(ts);
+    }
+}
+
+/* Only for a timer of m that has not fired, in m's thread; `t` is gone afterwards. */
 void
 timer_stop(M *m, Timer *t)
 {
     Timers *ts = &m->timers;
-    t->fire = NULL;
-    ts->stopped++;
-    COUNT(&sched.ntimers, -1);
-    if (ts->stopped > 64 && ts->stopped > ts->n / 4) {
-        heap_sweep(ts);
+    LOCK(&ts->mu);
+    mark_stopped(ts, t);
+    UNLOCK(&ts->mu);
+}
+
+/* From any thread: stop t, if it is still the one with this id.  Whether it was. */
+bool
+timer_cancel(M *m, Timer *t, uint64_t id)
+{
+    Timers *ts = &m->timers;
+    LOCK(&ts->mu);
+    bool armed = t->id == id;
+    if (armed) {
+        mark_stopped(ts, t);
     }
+    UNLOCK(&ts->mu);
+    return armed;
+}
+
+/* When m's next timer may fire; FOREVER: there is none. */
+int64_t
+timers_next(M *m)
+{
+    Timers *ts = &m->timers;
+    LOCK(&ts->mu);
+    while (ts->n > 0 && ts->heap[0].t->fire == NULL) {
+        Timer *t = ts->heap[0].t;
+        heap_remove_first(ts);
+        ts->stopped--;
+        timer_free(ts, t);
+    }
+    int64_t when = FOREVER;
+    if (ts->n > 0) {
+        when = clock_is_frozen() ? ts->heap[0].t->when : ts->heap[0].when;
+    }
+    UNLOCK(&ts->mu);
+    return when;
+}
+
+/* Take the first timer out if it is due at *now, which is read when needed. */
+static bool
+pop_due(Timers *ts, int64_t *now, Timer *out)
+{
+    bool due = false;
+    LOCK(&ts->mu);
+    while (ts->n > 0 && !due) {
+        Timer *t = ts->heap[0].t;
+        bool stopped = t->fire == NULL;
+        if (!stopped && t->when > *now && t->when > (*now = clock_now())) {
+            break;
+        }
+        heap_remove_first(ts);
+        ts->stopped -= stopped;
+        due = !stopped;
+        *out = *t;
+        timer_free(ts, t);
+    }
+    UNLOCK(&ts->mu);
+    return due;
 }
 
 /* Fire what is due, or drop what was stopped.  True if something fired. */
 bool
 timers_run(M *m)
 {
-    Timers *ts = &m->timers;
     bool fired = false;
     int64_t now = 0;
-    while (ts->n > 0) {
-        Timer *t = ts->heap[0].t;
-        if (t->fire == NULL) {
-            heap_remove_first(ts);
-            ts->stopped--;
-            timer_free(ts, t);
-            continue;
-        }
-        if (t->when > now) {
-            now = nanotime();
-            if (t->when > now) {
-                break;
-            }
-        }
-        heap_remove_first(ts);
-        void (*fire)(M *, void *) = t->fire;
-        void *arg = t->arg;
-        timer_free(ts, t);
+    Timer t;
+    while (m->timers.n > 0 && pop_due(&m->timers, &now, &t)) {
         COUNT(&sched.ntimers, -1);
-        fire(m, arg);
+        t.fire(m, t.arg);
         fired = true;
     }
     return fired;
 }
 
-/* After a fork, or when the thread ends: nobody waits for these any more. */
+/* In a forked child: nothing armed in the parent fires here.  The memory is kept
+ * for those who still point to their timer. */
+void
+timers_disown(M *m)
+{
+    Timers *ts = &m->timers;
+    for (Py_ssize_t i = 0; i < ts->n; i++) {
+        ts->heap[i].t->id = 0;
+    }
+    memset(ts, 0, sizeof(*ts));
+}
+
+/* When the thread ends: nobody waits for these any more. */
 void
 timers_forget(M *m)
 {
@@ -265,17 +402,17 @@ timeout_arg(PyObject *o, int64_t *ns)
 int
 sleep_ns(M *m, int64_t ns)
 {
-    if (ns == 0 || m->in_gc) {
+    G *g = m->curg;
+    if (m->in_gc) {
         return gosched(m); /* a finalizer in the collector cannot be parked */
     }
-    G *g = m->curg;
     if (park_check(m, g) < 0) {
         return -1;
     }
-    g_will_wait(g);
-    if (gopark(m, g, ns, WAIT_SLEEP) == WAKE_EXCEPTION) {
-        raise_pending(g);
-        return -1;
+    if (ns == 0) {
+        return gosched(m);
     }
-    return 0;
+    g_will_wait(g);
+    Wake how = gopark(m, g, ns, WAIT_SLEEP);
+    return how == WAKE_TIMEOUT ? 0 : wake_error(g, how, "sleep", NULL);
 }
