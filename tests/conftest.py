@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 import goroutines
-from goroutines import _runtime, runtime
+from goroutines import _runtime, testing
 
 T = TypeVar("T")
 
@@ -172,22 +172,8 @@ def run_command(
         return Finished(child.returncode, stdout, stderr)
 
 
-def describe(g: goroutines.Goroutine) -> str:
-    """Return a line about a goroutine that should not be there any more."""
-    return f"{g.name} [{g.wait_reason or g.state}] created at {g.created_by}"
-
-
 @pytest.fixture(autouse=True)
 def no_leftovers() -> Iterator[None]:
     """Fail a test that leaves goroutines behind, naming them."""
-    known = {g.id for g in runtime.goroutines()}
-    before = goroutines.num_goroutine()
-    yield
-    for round_ in range(400):
-        if goroutines.num_goroutine() <= before:
-            return
-        goroutines.gosched()
-        if round_ > 200:
-            time.sleep(0.001)
-    left = [describe(g) for g in runtime.goroutines() if g.id not in known]
-    pytest.fail(f"{goroutines.num_goroutine() - before} goroutines left:\n" + "\n".join(left[:20]))
+    with testing.no_leaks():
+        yield

@@ -21,12 +21,13 @@ PyTypeObject *chan_type;
 /* ---- errors ----------------------------------------------------------------------- */
 
 /* For a sealed channel: raise ChannelClosed(what) with .chan and .index (-1: None),
- * or TypeError if it is a timer's. */
+ * or TypeError if it is a timer's or a context's. */
 void
 raise_closed(Chan *c, const char *what, Py_ssize_t index)
 {
     if (UNLIKELY(!c->closed)) {
-        PyErr_Format(PyExc_TypeError, "%R belongs to a timer: it is only received from", c);
+        PyErr_Format(PyExc_TypeError, "%R can only be received from: it is %s", c,
+                     c->timed ? "a timer's" : "a context's");
         return;
     }
     PyObject *msg = PyUnicode_FromFormat("%s: %R", what, c);
@@ -280,11 +281,12 @@ chan_recv(M *m, Chan *c, PyObject **v, int64_t ns)
 
 /* ---- close ---------------------------------------------------------------------------------- */
 
+/* `owner`: whether who calls may close a sealed channel. */
 static int
-chan_close(Chan *c)
+chan_close(Chan *c, bool owner)
 {
     LOCK(&c->mu);
-    if (c->sealed) {
+    if (c->closed || (c->sealed && !owner)) {
         UNLOCK(&c->mu);
         raise_closed(c, CLOSE_CLOSED, -1);
         return -1;
@@ -385,8 +387,8 @@ Chan_dealloc(Chan *c)
 static PyObject *
 Chan_repr(Chan *c)
 {
-    if (c->timed) {
-        return PyUnicode_FromFormat("<Chan of a timer at %p>", c);
+    if (c->sealed && !c->closed) {
+        return PyUnicode_FromFormat("<Chan of a %s at %p>", c->timed ? "timer" : "context", c);
     }
     return PyUnicode_FromFormat("<Chan cap=%zd len=%zd%s at %p>", c->cap, c->len,
                                 c->closed ? " closed" : "", c);
@@ -527,11 +529,42 @@ static PyObject *
 Chan_close(Chan *c, PyObject *unused)
 {
     (void)unused;
-    if (chan_close(c) < 0) {
+    if (chan_close(c, false) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
 }
+
+/* ---- the channel of a context: closed by it alone ---- */
+
+static PyObject *
+rt_done_chan(PyObject *mod, PyObject *unused)
+{
+    Chan *c = (Chan *)chan_type->tp_alloc(chan_type, 0);
+    (void)mod;
+    (void)unused;
+    if (c != NULL) {
+        c->sealed = true;
+    }
+    return (PyObject *)c;
+}
+
+static PyObject *
+rt_close_done(PyObject *mod, PyObject *chan)
+{
+    (void)mod;
+    INVARIANT(Py_TYPE(chan) == chan_type);
+    if (chan_close((Chan *)chan, true) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef done_functions[] = {
+    METHOD("_done_chan", rt_done_chan, METH_NOARGS, PyDoc_STR("A channel only to receive from.")),
+    METHOD("_close_done", rt_close_done, METH_O, PyDoc_STR("Close a channel of _done_chan().")),
+    {NULL, NULL, 0, NULL},
+};
 
 static PyObject *
 Chan_next(Chan *c)
@@ -713,7 +746,7 @@ chan_add_types(PyObject *mod)
 {
     iter_type = (PyTypeObject *)PyType_FromModuleAndSpec(mod, &iter_spec, NULL);
     chan_type = (PyTypeObject *)PyType_FromModuleAndSpec(mod, &chan_spec, NULL);
-    if (iter_type == NULL || chan_type == NULL) {
+    if (iter_type == NULL || chan_type == NULL || PyModule_AddFunctions(mod, done_functions) < 0) {
         return -1;
     }
     return PyModule_AddObjectRef(mod, "Chan", (PyObject *)chan_type);

@@ -518,7 +518,7 @@ struct Chan {
     Lock mu; /* guards all below */
     bool closed;
     bool timed;  /* a timer's: timer.c */
-    bool sealed; /* closed or timed: nobody may send */
+    bool sealed; /* closed, a timer's or a context's: nobody may send */
     Py_ssize_t cap, len, head;
     PyObject **buf; /* ring of owned references */
     WaitQ recvq;    /* empty unless the buffer is empty (or cap is 0) */

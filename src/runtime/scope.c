@@ -3,7 +3,7 @@
  * scope.c: context.scope: a context that ends every wait of a block.
  *
  * A goroutine's scopes are a chain, g->scope the innermost.  The Python side
- * has a context call end() when it is done.  That marks the scope, and if its
+ * has a context call _cancel() when it is done.  That marks the scope, and if its
  * goroutine waits just then, claims it with WAKE_SCOPE; otherwise the next
  * park_check finds the mark.  As with every waker only one gets the claim: a
  * wait that has succeeded delivers, and the end is told at the next wait.
@@ -17,7 +17,7 @@
 
 struct Scope {
     PyObject_HEAD
-    PyObject *ctx; /* owned: its error() is what the waits raise */
+    PyObject *ctx; /* owned: its _error() is what the waits raise */
     G *g;          /* owned: whose block it is, while in it */
     Scope *outer;  /* owned */
     bool shield;
@@ -167,11 +167,11 @@ Scope_exit(Scope *s, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* The context is done: from any thread. */
+/* The context is done: from any thread.  Its children have this method. */
 static PyObject *
-Scope_end(Scope *s, PyObject *unused)
+Scope_cancel(Scope *s, PyObject *end)
 {
-    (void)unused;
+    (void)end;
     G *g = s->g;
     if (g == NULL) {
         s->ended = true;
@@ -210,7 +210,7 @@ Scope_dealloc(Scope *s)
 static PyMethodDef scope_methods[] = {
     METHOD("enter", Scope_enter, METH_NOARGS, PyDoc_STR("The block of this goroutine begins.")),
     METHOD("exit", Scope_exit, METH_NOARGS, PyDoc_STR("The block ends.")),
-    METHOD("end", Scope_end, METH_NOARGS, PyDoc_STR("The context is done: end the waits.")),
+    METHOD("_cancel", Scope_cancel, METH_O, PyDoc_STR("The context is done: end the waits.")),
     {NULL, NULL, 0, NULL},
 };
 

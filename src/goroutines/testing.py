@@ -1,0 +1,71 @@
+"""For tests of programs with goroutines: a clock that jumps, waiting for quiet, leaks.
+
+With pytest the fixtures ``fake_clock`` and ``no_leaks`` are there without any set-up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from goroutines import _runtime
+from goroutines._runtime import Goroutine, current, goroutines, sleep
+
+__all__ = ["fake_clock", "no_leaks", "wait_all_blocked"]
+
+
+@contextlib.contextmanager
+def fake_clock() -> Iterator[None]:
+    """Stop the runtime's clock in the block; it jumps whenever all goroutines wait.
+
+    Inside, `goroutines.time.now()` stands still while anything can run, and goes to the
+    next timer when nothing can: ``sleep(3600)`` takes no time and an hour passes. A call in
+    `blocking()` holds the clock until it is done. What the standard library's `time` tells
+    is the real time. Afterwards the clock goes on from where it stood. Raises RuntimeError
+    when nested.
+    """
+    if not _runtime._freeze_clock(True):
+        raise RuntimeError("fake_clock() is in use already")
+    try:
+        yield
+    finally:
+        _runtime._freeze_clock(False)
+
+
+def wait_all_blocked() -> None:
+    """Wait until every other goroutine has ended or waits, for whatever it may be.
+
+    A goroutine that sleeps, or whose `blocking()` call is under way, waits.
+    """
+    _runtime._wait_all_blocked()
+
+
+def _left(before: set[Goroutine], grace: float) -> list[Goroutine]:
+    """Return the goroutines that are new and do not end within `grace` real seconds."""
+    deadline = time.monotonic() + grace
+    pause = 0.0001
+    while True:
+        left = [g for g in goroutines() if g not in before]
+        if not left or time.monotonic() >= deadline:
+            return left
+        sleep(pause)
+        pause = min(pause * 2, 0.02)
+
+
+@contextlib.contextmanager
+def no_leaks(grace: float = 1.0) -> Iterator[None]:
+    """Raise AssertionError if goroutines started in the block are alive after it.
+
+    They get `grace` seconds to end. The error names each with what it waits for and where
+    it was started. An exception that leaves the block is not hidden by this.
+    """
+    before = {*goroutines(), current()}
+    yield
+    left = _left(before, grace)
+    if left:
+        lines = "".join(
+            f"\n  {g.name} [{g.wait_reason or g.state}], created by {g.created_by}" for g in left
+        )
+        many = f"{len(left)} goroutines were" if len(left) > 1 else "a goroutine was"
+        raise AssertionError(f"{many} left behind:{lines}")
