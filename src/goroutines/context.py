@@ -368,23 +368,22 @@ def without_cancel(parent: Context) -> Context:
 class _AfterFunc:
     """A function that waits for the end of a context."""
 
-    __slots__ = ("_fn", "_token")
+    __slots__ = ("_fn",)
 
     def __init__(self, fn: Callable[[], object]) -> None:
-        self._fn = fn
-        self._token: list[None] = [None]
+        self._fn = [fn]  # taken once, by who starts it or by stop()
 
-    def claim(self) -> bool:
-        """Tell whether it is still nobody's to start or stop; now it is the caller's."""
+    def _cancel(self, _: _End, /) -> None:
+        with contextlib.suppress(IndexError):
+            go(self._fn.pop())
+
+    def stop(self) -> bool:
+        """Take the function back; False if it was started or stopped before."""
         try:
-            self._token.pop()
+            self._fn.pop()
         except IndexError:
             return False
         return True
-
-    def _cancel(self, _: _End, /) -> None:
-        if self.claim():
-            go(self._fn)
 
 
 def after_func(ctx: Context, fn: Callable[[], object]) -> Callable[[], bool]:
@@ -398,14 +397,14 @@ def after_func(ctx: Context, fn: Callable[[], object]) -> Callable[[], bool]:
         raise TypeError(f"after_func: {fn!r} is not callable")
     child = _AfterFunc(fn)
     if ctx._root is None:
-        return child.claim
+        return child.stop
     ctx._root._add(child)
     return partial(_stop, ctx._root, child)
 
 
 def _stop(root: CancelContext, child: _AfterFunc) -> bool:
     root._remove(child)
-    return child.claim()
+    return child.stop()
 
 
 class scope:  # noqa: N801 - used like a function: with scope(ctx):
