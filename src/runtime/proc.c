@@ -290,6 +290,9 @@ fire_timeout(M *m, void *arg)
     (void)m;
     g->timer = NULL;
     if (g_claim(g, WAKE_TIMEOUT)) {
+        __builtin_prefetch(g->ps.frame);
+        __builtin_prefetch((char *)g->ps.frame + 64);
+        __builtin_prefetch(g->slice);
         goready(g);
     }
 }

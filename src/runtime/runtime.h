@@ -131,9 +131,10 @@ typedef enum {
     G_DEAD,
 } GStatus;
 
+/* What a wake-up touches comes first: with very many goroutines each cache line
+ * of each is a miss. */
 struct G {
     PyObject_HEAD
-    PyObject *weakrefs;
     G *schedlink; /* next in run queue, inbox or free list; owner: that list */
     M *m;         /* changes only while unstarted */
 
@@ -145,31 +146,33 @@ struct G {
     bool exiting;          /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
     Lock mu;               /* guards joiners, pending, the chain of scopes */
+    Timer *timer;          /* of the present wait; NULL once fired */
 
     /* The stack slice [sp, m->base) while another G uses the region. */
     void *sp;
     char *slice;
     uint32_t slice_len, slice_cap;
 
+    PyObject *pending; /* owned exception to raise at the next park, or NULL */
+    Scope *scope; /* the innermost context.scope, owned, or NULL; its thread's and mu's */
+    Sudog *fired; /* the one that a waker took; set with WAKE_READY */
+    uint32_t nparks; /* parks since it started: statistics and debugging */
+    int birth_lasti;
+
     PyState ps; /* the interpreter's per-thread state, while not running */
     Sudog sg;   /* for all waits but select */
-    Sudog *fired; /* the one that a waker took; set with WAKE_READY */
-    Timer *timer; /* of the present wait; NULL once fired */
-    Scope *scope; /* the innermost context.scope, owned, or NULL; its thread's and mu's */
 
     PyObject *fn;      /* owned; NULL once finished */
     PyObject *args;    /* owned tuple: positional, then keyword values; or NULL */
     PyObject *kwnames; /* owned tuple of names, or NULL */
-    PyObject *pending; /* owned exception to raise at the next park, or NULL */
     PyObject *name;    /* owned str, or NULL: the default */
     WaitQ joiners;
 
     int64_t id, parent_id;
     PyObject *birth_code; /* owned code object of the function that called go() */
-    int birth_lasti;
-    uint32_t nparks;     /* parks since it started: statistics and debugging */
     Run *run;            /* counted reference */
     PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
+    PyObject *weakrefs;
     G *allnext, *allprev; /* m->allgs; guarded by sched.mu */
 };
 
