@@ -10,6 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from goroutines import (
+    Chan,
+    ChannelClosed,
+    WaitGroup,
+    current,
+    go,
+    gosched,
+    recv_ok,
+    select,
+    sleep,
+)
 from goroutines.context import (
     Canceled,
     DeadlineExceeded,
@@ -23,19 +35,6 @@ from goroutines.context import (
     without_cancel,
 )
 from goroutines.time import now
-
-from goroutines import (
-    Chan,
-    ChannelClosed,
-    WaitGroup,
-    current,
-    go,
-    gosched,
-    recv_ok,
-    select,
-    send,
-    sleep,
-)
 
 from .conftest import Token, dead, in_thread, parked, run_program, scaled, until
 
@@ -682,29 +681,3 @@ def test_after_func_stop_races(threads: bool) -> None:
         for _ in range(3):
             gosched()
         assert len(ran) + sum(stopped) == 1
-
-
-# --- together ---------------------------------------------------------------------------------
-
-
-@virtual
-def test_done_in_a_select() -> None:
-    """The usual loop: work from a channel until the context is over."""
-    work: Chan[int] = Chan()
-    taken: list[int] = []
-
-    def producer() -> None:
-        for i in range(10):
-            sleep(1)
-            if select(recv_ok(ctx.done()), send(work, i))[0] == 0:
-                return
-
-    ctx = with_timeout(background(), 4.5)
-    g = go(producer)
-    while True:
-        index, value = select(recv_ok(ctx.done()), recv_ok(work))
-        if index == 0:
-            break
-        taken.append(value[0])
-    g.join()
-    assert taken == [0, 1, 2, 3]
