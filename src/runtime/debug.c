@@ -33,7 +33,8 @@ static bool
 nothing_can_wake(M *self)
 {
     return atomic_load(&sched.ntimers) == 0 && atomic_load(&sched.nblocking) == 0 &&
-           sched.maing != NULL && sched.maing->status == G_WAITING && nothing_runnable(self);
+           atomic_load(&sched.npollwait) == 0 && sched.maing != NULL &&
+           sched.maing->status == G_WAITING && nothing_runnable(self);
 }
 
 static bool

@@ -1,6 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * netpoll.c: how a thread without work sleeps, and how others rouse it.
+ * netpoll.c: goroutines that wait for descriptors; how a thread without work
+ * sleeps, and how others rouse it.
+ *
+ * Each thread has a poller of its own, and a PollDesc for each descriptor that
+ * a goroutine of it ever waited for, with the waiters of each direction.  All
+ * waiters of a direction are woken by an event, and try again: who waits has
+ * just been told EAGAIN.  Descriptors are edge-triggered.  Since events are
+ * taken by the very thread that then runs the goroutines, one that arrives
+ * between EAGAIN and the park is still to be taken, and none is missed.
+ *
+ * Who owns a descriptor (our sockets) calls netpoll_closed before closing it,
+ * and so may say that it was `added` before.  For any other the poller is told
+ * anew before each wait: its number may belong to another file by now.
  *
  * The contract of a backend (netpoll_epoll.c, netpoll_kqueue.c), all called by
  * the M's own thread but for backend_break:
@@ -8,9 +20,12 @@
  *   int  backend_open(M *m)              make m->wakefd; -1 with errno
  *   void backend_close(M *m)
  *   void backend_break(M *m)             any thread: end m's present or next wait
- *   void backend_wait(M *m, int64_t ns, const sigset_t *mask)
- *            wait at most ns nanoseconds (FOREVER: no limit) for a break or a
- *            signal; `mask`, if given, is the signal mask while waiting
+ *   int  backend_add(M *m, int fd)       tell of fd from now on, and of what is
+ *            ready now; -1 with errno, EPERM if it is always ready (a file)
+ *   int  backend_wait(M *m, int64_t ns, const sigset_t *mask, PollEvent *out)
+ *            wait at most ns nanoseconds (FOREVER: no limit) for an event, a
+ *            break or a signal; `mask`, if given, is the signal mask while
+ *            waiting; at most POLL_EVENTS go to out; called without the GIL
  *
  * Signals.  Python's C handler only notes a signal; the main thread must then
  * run the handler.  Were the signal to come between our look at that note and
@@ -30,6 +45,236 @@
 #include <signal.h>
 
 #include "netpoll.h"
+
+struct PollDesc {
+    WaitQ waiters[3]; /* to read, to write, for priority data */
+    bool added;       /* the poller was told, and the owner has not closed it */
+};
+
+/* ---- waiting for a descriptor ----------------------------------------------------- */
+
+/* With m->pollmu held; NULL: no memory. */
+static PollDesc *
+desc_of(M *m, int fd)
+{
+    if (fd >= m->npolls) {
+        int n = fd < 64 ? 64 : fd + fd / 2;
+        PollDesc **polls = realloc(m->polls, (size_t)n * sizeof(*polls));
+        if (polls == NULL) {
+            return NULL;
+        }
+        memset(polls + m->npolls, 0, (size_t)(n - m->npolls) * sizeof(*polls));
+        m->polls = polls;
+        m->npolls = n;
+    }
+    if (m->polls[fd] == NULL) {
+        m->polls[fd] = calloc(1, sizeof(PollDesc));
+    }
+    return m->polls[fd];
+}
+
+/* fd's desc, with the poller told.  -1 with errno. */
+static int
+desc_prepare(M *m, int fd, bool added, PollDesc **out)
+{
+    if (fd < 0) {
+        errno = EBADF;
+        return -1;
+    }
+    netpoll_open(m);
+    PollDesc *d = desc_of(m, fd);
+    if (d == NULL) {
+        errno = ENOMEM;
+        return -1;
+    }
+    *out = d;
+    if (added && d->added) {
+        return 0;
+    }
+    d->added = backend_add(m, fd) == 0;
+    return d->added ? 0 : -1;
+}
+
+static void
+count_waiters(M *m, int n)
+{
+    m->npollwait += n;
+    COUNT(&sched.npollwait, n);
+}
+
+static const int mode_of[3] = {POLL_READ, POLL_WRITE, POLL_PRIO};
+
+typedef struct {
+    Sudog *sgs;
+    WaitQ **queues; /* in which each stands */
+    Py_ssize_t n;
+} Waiting;
+
+/* m->pollmu is held. */
+static PollResult
+enqueue_wants(M *m, const PollWant *wants, Py_ssize_t n, bool added, Waiting *w)
+{
+    G *g = m->curg;
+    w->n = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PollDesc *d;
+        if (desc_prepare(m, wants[i].fd, added, &d) < 0) {
+            return errno == EPERM ? POLL_REFUSED : POLL_ERROR;
+        }
+        for (int k = 0; k < 3; k++) {
+            if (wants[i].modes & mode_of[k]) {
+                Sudog *sg = &w->sgs[w->n];
+                sg->g = g;
+                sg->closed = false;
+                w->queues[w->n++] = &d->waiters[k];
+                waitq_push(&d->waiters[k], sg);
+            }
+        }
+    }
+    return POLL_READY;
+}
+
+static void
+dequeue_wants(Waiting *w)
+{
+    for (Py_ssize_t i = 0; i < w->n; i++) {
+        waitq_remove(w->queues[i], &w->sgs[i]);
+    }
+}
+
+/* May raise: POLL_ERROR, with an exception. */
+static PollResult
+wait_in_queues(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns, bool added, Waiting *w)
+{
+    G *g = m->curg;
+    LOCK(&m->pollmu);
+    g_will_wait(g);
+    PollResult r = enqueue_wants(m, wants, n, added, w);
+    if (r != POLL_READY) {
+        int error = errno;
+        dequeue_wants(w);
+        atomic_store(&g->wake, WAKE_READY);
+        UNLOCK(&m->pollmu);
+        if (r == POLL_ERROR) {
+            errno = error;
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        return r;
+    }
+    UNLOCK(&m->pollmu);
+    count_waiters(m, 1);
+    Wake how = gopark(m, g, ns, WAIT_IO);
+    count_waiters(m, -1);
+    LOCK(&m->pollmu);
+    dequeue_wants(w);
+    UNLOCK(&m->pollmu);
+    if (how == WAKE_READY) {
+        return g->fired->closed ? POLL_CLOSED : POLL_READY;
+    }
+    if (how == WAKE_TIMEOUT) {
+        return POLL_TIMEOUT;
+    }
+    wake_error(g, how, "poll", NULL);
+    return POLL_ERROR;
+}
+
+/* Park until the descriptor may be ready (it may not be: try again), at most
+ * ns nanoseconds (-1: no limit).  `added`: netpoll.c's opening comment. */
+PollResult
+netpoll_wait(M *m, PollWant want, int64_t ns, bool added)
+{
+    WaitQ *queue;
+    Waiting w = {&m->curg->sg, &queue, 0};
+    INVARIANT(want.modes == POLL_READ || want.modes == POLL_WRITE || want.modes == POLL_PRIO);
+    if (park_check(m, m->curg) < 0) {
+        return POLL_ERROR;
+    }
+    return wait_in_queues(m, &want, 1, ns, added, &w);
+}
+
+/* The same for any of several, each with any of its modes. */
+PollResult
+netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns)
+{
+    if (park_check(m, m->curg) < 0) {
+        return POLL_ERROR;
+    }
+    size_t most = 3 * (size_t)(n > 0 ? n : 1);
+    Waiting w = {calloc(most, sizeof(Sudog)), calloc(most, sizeof(WaitQ *)), 0};
+    PollResult r = POLL_ERROR;
+    if (w.sgs == NULL || w.queues == NULL) {
+        PyErr_NoMemory();
+    }
+    else {
+        r = wait_in_queues(m, wants, n, ns, false, &w);
+    }
+    free(w.sgs);
+    free(w.queues);
+    return r;
+}
+
+static void
+wake_modes(PollDesc *d, int modes, G **wake)
+{
+    for (int k = 0; k < 3; k++) {
+        if (modes & mode_of[k]) {
+            waitq_wake_all(&d->waiters[k], wake);
+        }
+    }
+}
+
+/* The owner is about to close fd: who waits for it anywhere gets POLL_CLOSED. */
+void
+netpoll_closed(int fd)
+{
+    G *wake = NULL;
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL; m = m->next) {
+        LOCK(&m->pollmu);
+        PollDesc *d = fd >= 0 && fd < m->npolls ? m->polls[fd] : NULL;
+        for (int k = 0; d != NULL && k < 3; k++) {
+            for (Sudog *sg = d->waiters[k].first; sg != NULL; sg = sg->next) {
+                sg->closed = true;
+            }
+        }
+        if (d != NULL) {
+            d->added = false;
+            wake_modes(d, POLL_READ | POLL_WRITE | POLL_PRIO, &wake);
+        }
+        UNLOCK(&m->pollmu);
+    }
+    UNLOCK_SCHED();
+    goready_all(wake);
+}
+
+/* ---- events ------------------------------------------------------------------------ */
+
+static bool
+ready_all(M *m, const PollEvent *events, int n)
+{
+    G *wake = NULL;
+    LOCK(&m->pollmu);
+    for (int i = 0; i < n; i++) {
+        int fd = events[i].fd;
+        PollDesc *d = fd < m->npolls ? m->polls[fd] : NULL;
+        if (d != NULL) {
+            wake_modes(d, events[i].modes, &wake);
+        }
+    }
+    UNLOCK(&m->pollmu);
+    goready_all(wake);
+    return wake != NULL;
+}
+
+/* Take events without waiting.  True if somebody was woken. */
+bool
+netpoll_look(M *m)
+{
+    PollEvent events[POLL_EVENTS];
+    return m->npollwait > 0 && ready_all(m, events, backend_wait(m, 0, NULL, events));
+}
+
+/* ---- sleep ------------------------------------------------------------------------- */
 
 /* With the main thread's signals held back, is there a handler to run? */
 static bool
@@ -69,9 +314,11 @@ netpoll_sleep(M *m, int64_t ns)
     }
     bool signal = main_has_signal(m);
     if (!signal) {
+        PollEvent events[POLL_EVENTS];
         PyThreadState *ts = PyEval_SaveThread();
-        backend_wait(m, ns, m->is_main ? &old : NULL);
+        int n = backend_wait(m, ns, m->is_main ? &old : NULL, events);
         PyEval_RestoreThread(ts);
+        ready_all(m, events, n);
         signal = main_has_signal(m);
     }
     if (m->is_main) {
@@ -92,6 +339,90 @@ netpoll_close(M *m)
 {
     if (m->wakefd >= 0) {
         backend_close(m);
-        m->wakefd = -1;
+        m->wakefd = m->pollfd = -1;
     }
+    for (int i = 0; i < m->npolls; i++) {
+        free(m->polls[i]);
+    }
+    free(m->polls);
+    m->polls = NULL;
+    m->npolls = 0;
+    m->npollwait = 0;
+}
+
+/* ---- for Python ------------------------------------------------------------------------ */
+
+static PyObject *
+rt_fd_closed(PyObject *mod, PyObject *arg)
+{
+    (void)mod;
+    long fd = PyLong_AsLong(arg);
+    if (fd == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    netpoll_closed(fd < INT_MAX ? (int)fd : -1);
+    Py_RETURN_NONE;
+}
+
+/* [(fd, modes)] -> wants; NULL with an exception. */
+static PollWant *
+wants_arg(PyObject *seq, Py_ssize_t *n)
+{
+    PyObject *fast = PySequence_Fast(seq, "_wait_fds: expected a list of (fd, modes)");
+    if (fast == NULL) {
+        return NULL;
+    }
+    *n = PySequence_Fast_GET_SIZE(fast);
+    PollWant *wants = calloc((size_t)*n + 1, sizeof(PollWant));
+    bool ok = wants != NULL;
+    for (Py_ssize_t i = 0; ok && i < *n; i++) {
+        PyObject *pair = PySequence_Fast_GET_ITEM(fast, i);
+        ok = PyArg_ParseTuple(pair, "ii", &wants[i].fd, &wants[i].modes);
+    }
+    Py_DECREF(fast);
+    if (!ok) {
+        free(wants);
+        if (wants == NULL) {
+            PyErr_NoMemory();
+        }
+        return NULL;
+    }
+    return wants;
+}
+
+static PyObject *
+rt_wait_fds(PyObject *mod, PyObject *args)
+{
+    M *m = getm();
+    PyObject *seq, *timeout = NULL;
+    int64_t ns;
+    Py_ssize_t n;
+    (void)mod;
+    if (m == NULL || !PyArg_ParseTuple(args, "O|O:_wait_fds", &seq, &timeout) ||
+        timeout_arg(timeout, &ns) < 0) {
+        return NULL;
+    }
+    PollWant *wants = wants_arg(seq, &n);
+    if (wants == NULL) {
+        return NULL;
+    }
+    PollResult r = netpoll_wait_any(m, wants, n, ns);
+    free(wants);
+    return r == POLL_ERROR ? NULL : PyLong_FromLong(r);
+}
+
+static PyMethodDef functions[] = {
+    METHOD("_fd_closed", rt_fd_closed, METH_O,
+           PyDoc_STR("_fd_closed(fd)\n--\n\nfd is about to be closed: wake who waits for it.")),
+    METHOD("_wait_fds", rt_wait_fds, METH_VARARGS,
+           PyDoc_STR("_wait_fds([(fd, modes)], timeout=None)\n--\n\n"
+                     "Park until one may be ready (0), the time is out (1), one was closed (2).\n"
+                     "3: one cannot be polled, as a file.  Modes: 1 read, 2 write, 4 priority.")),
+    {NULL, NULL, 0, NULL},
+};
+
+int
+netpoll_add_functions(PyObject *mod)
+{
+    return PyModule_AddFunctions(mod, functions);
 }

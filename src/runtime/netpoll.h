@@ -9,9 +9,17 @@
 
 #include <signal.h>
 
+typedef struct {
+    int fd;
+    int modes; /* POLL_READ, ... */
+} PollEvent;
+
+#define POLL_EVENTS 128 /* taken at a time */
+
 HIDDEN int backend_open(M *m);
 HIDDEN void backend_close(M *m);
 HIDDEN void backend_break(M *m);
-HIDDEN void backend_wait(M *m, int64_t ns, const sigset_t *mask);
+HIDDEN int backend_add(M *m, int fd);
+HIDDEN int backend_wait(M *m, int64_t ns, const sigset_t *mask, PollEvent *out);
 
 #endif

@@ -41,10 +41,36 @@ backend_break(M *m)
     kevent(m->wakefd, &ev, 1, NULL, 0, NULL);
 }
 
-void
-backend_wait(M *m, int64_t ns, const sigset_t *mask)
+static int
+add_filter(M *m, int fd, int filter)
 {
     struct kevent ev;
+    EV_SET(&ev, fd, filter, EV_ADD | EV_CLEAR, 0, 0, NULL);
+    return kevent(m->wakefd, &ev, 1, NULL, 0, NULL);
+}
+
+/* Also for one that was added before: adding again tells what is ready. */
+int
+backend_add(M *m, int fd)
+{
+    if (add_filter(m, fd, EVFILT_READ) < 0) {
+        return -1;
+    }
+    add_filter(m, fd, EVFILT_WRITE); /* refused for what is only read */
+    return 0;
+}
+
+static int
+as_modes(const struct kevent *ev)
+{
+    int modes = ev->filter == EVFILT_READ ? POLL_READ : POLL_WRITE;
+    return ev->flags & (EV_EOF | EV_ERROR) ? POLL_READ | POLL_WRITE : modes;
+}
+
+int
+backend_wait(M *m, int64_t ns, const sigset_t *mask, PollEvent *out)
+{
+    struct kevent events[POLL_EVENTS];
     if (mask != NULL) {
         pthread_sigmask(SIG_SETMASK, mask, NULL);
         if (ns > A_PIECE) {
@@ -52,5 +78,11 @@ backend_wait(M *m, int64_t ns, const sigset_t *mask)
         }
     }
     struct timespec ts = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    kevent(m->wakefd, NULL, 0, &ev, 1, ns == FOREVER ? NULL : &ts);
+    int n = kevent(m->wakefd, NULL, 0, events, POLL_EVENTS, ns == FOREVER ? NULL : &ts), kept = 0;
+    for (int i = 0; i < n; i++) {
+        if (events[i].filter != EVFILT_USER) {
+            out[kept++] = (PollEvent){(int)events[i].ident, as_modes(&events[i])};
+        }
+    }
+    return kept;
 }

@@ -40,6 +40,7 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_GOEXIT] = "goexit",
     [WAIT_RUN] = "end of run",
     [WAIT_QUIET] = "all blocked",
+    [WAIT_IO] = "IO wait",
 };
 
 /* Other work is looked for each so many switches even when the queue is full. */
@@ -217,6 +218,7 @@ find_runnable(M *m)
 {
     if (UNLIKELY(++m->tick % LOOK_EVERY == 0)) {
         inbox_drain(m);
+        netpoll_look(m);
         if (m->timers.n > 0) {
             timers_run(m);
         }
@@ -402,6 +404,7 @@ gosched(M *m)
     }
     if (m->runq.head == NULL) { /* who polls with gosched waits for one of these */
         inbox_drain(m);
+        netpoll_look(m);
         timers_run(m);
     }
     runq_put(&m->runq, g);

@@ -60,6 +60,7 @@ typedef struct Sudog Sudog;
 typedef struct Timer Timer;
 typedef struct Chan Chan;
 typedef struct Scope Scope;
+typedef struct PollDesc PollDesc;
 
 /* ---- Locks: real on free-threaded builds, nothing under the GIL ---------- */
 
@@ -91,6 +92,7 @@ typedef enum {
     WAIT_GOEXIT,
     WAIT_RUN,
     WAIT_QUIET,
+    WAIT_IO,
     WAIT_REASONS
 } WaitReason;
 
@@ -229,7 +231,12 @@ struct M {
     Timers timers;
     _Atomic(G *) inbox;     /* pushed to by other threads, LIFO */
     _Atomic(bool) sleeping; /* set before the thread sleeps, cleared by its waker */
-    int wakefd;             /* netpoll's: eventfd, or a kqueue */
+
+    int wakefd, pollfd;   /* netpoll's: eventfd and epoll, or a kqueue */
+    Lock pollmu;          /* guards polls and what is in it */
+    PollDesc **polls;     /* by descriptor; NULL: never waited for here */
+    int npolls;           /* the length of polls */
+    Py_ssize_t npollwait; /* goroutines that wait for descriptors */
 
     _PyStackChunk *chunks; /* free first chunks of goroutine frames, LIFO */
     G *freeg;
@@ -276,6 +283,7 @@ typedef struct {
     _Atomic(int64_t) ngoroutines; /* started by go() and not dead */
     _Atomic(int64_t) ntimers;     /* armed timers that could wake somebody */
     WaitQ quiet; /* wait until nothing can run; guarded by mu */
+    _Atomic(int64_t) npollwait;      /* goroutines that wait for a descriptor */
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     bool finalizing;
 
@@ -509,6 +517,21 @@ HIDDEN int sleep_ns(M *m, int64_t ns);
 
 /* ---- netpoll.c: how a thread sleeps ----------------------------------------------------- */
 
+enum { POLL_READ = 1, POLL_WRITE = 2, POLL_PRIO = 4 };
+
+/* What somebody waits for, and what he got. */
+typedef struct {
+    int fd;
+    int modes;
+} PollWant;
+
+typedef enum { POLL_READY, POLL_TIMEOUT, POLL_CLOSED, POLL_REFUSED, POLL_ERROR = -1 } PollResult;
+
+HIDDEN PollResult netpoll_wait(M *m, PollWant want, int64_t ns, bool added);
+HIDDEN PollResult netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns);
+HIDDEN void netpoll_closed(int fd);
+HIDDEN bool netpoll_look(M *m);
+HIDDEN int netpoll_add_functions(PyObject *mod);
 HIDDEN void netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);

@@ -51,7 +51,7 @@ m_alloc(PyThreadState *ts)
         return NULL;
     }
     m->ts = ts;
-    m->wakefd = -1;
+    m->wakefd = m->pollfd = -1;
     m->look_tick = UINT32_MAX - 1; /* no report yet */
     m->rng = (uint64_t)nanotime() * 0x9E3779B97F4A7C15u | 1;
     m->g0 = (G *)g_type->tp_alloc(g_type, 0);
@@ -249,7 +249,8 @@ threads_after_fork(void)
     sched.ms = mine;
     mine->runq = (GQueue){NULL, NULL};
     atomic_store(&mine->inbox, NULL);
-    netpoll_close(mine);
+    netpoll_close(mine); /* its epoll instance is the parent's too */
+    atomic_store(&sched.npollwait, 0);
     atomic_store(&mine->sleeping, false);
     mine->allgs = NULL;
     mine->is_main = true;
