@@ -165,7 +165,7 @@ def fits(results: Results, benchmark: Benchmark, contender: Contender) -> bool:
     known = [
         results.figure(smaller, contender.name)
         for smaller in results.benchmarks
-        if smaller.unit == BYTES and smaller.n < benchmark.n
+        if smaller.program_name == benchmark.program_name and smaller.n < benchmark.n
     ]
     each = max((figure for figure in known if figure is not None), default=None)
     available = available_memory()

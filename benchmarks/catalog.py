@@ -1,8 +1,11 @@
 """What is measured, how often, and what goroutines has to reach."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-NS, SECONDS, BYTES = "ns", "s", "bytes"
+NS, SECONDS, BYTES, RATIO = "ns", "s", "bytes", "ratio"
+
+THREADS = frozenset({"threading"})
+"""Plain OS threads: they take part where the standard library has the same thing."""
 
 
 @dataclass(frozen=True)
@@ -13,10 +16,16 @@ class Target:
     """At most this many times Go's figure."""
     peer: float | None = None
     """At least this many times better than the best Python peer."""
+    threads: float | None = None
+    """At most this many times the figure of OS threads."""
     limit: float | None = None
     """At most this, in the benchmark's unit."""
     text: str = ""
     """The same in words, for the table."""
+
+    @property
+    def is_set(self) -> bool:
+        return any(bound is not None for bound in (self.go, self.peer, self.threads, self.limit))
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class Benchmark:
     """The name that the programs know it by, if it is not ``name``."""
     max_rounds: int = 1000
     """Long or very even benchmarks need fewer rounds than the others."""
-    without: frozenset[str] = field(default_factory=frozenset)
+    without: frozenset[str] = THREADS
     """Contenders that have no such thing."""
 
     @property
@@ -55,7 +64,11 @@ NEAR = Target(go=1.5, text="≤ 1.5 of Go")
 WITHIN_TWICE = Target(go=2.0, text="≤ 2.0 of Go")
 SMALL = Target(limit=2000, text="≤ 2.0 KB")
 
-NO_SELECT = frozenset({"gevent", "asyncio", "uvloop", "trio"})
+UNSET = Target()
+
+PEERS = frozenset({"gevent", "asyncio", "uvloop", "trio"}) | THREADS
+EVENT_LOOPS = frozenset({"asyncio", "uvloop", "trio"})
+EVERYBODY = frozenset[str]()
 
 BENCHMARKS = (
     Benchmark("yield", "yield", FAST),
@@ -63,8 +76,8 @@ BENCHMARKS = (
     Benchmark("ping-pong", "ping-pong, a round trip", FAST),
     Benchmark("buffered", "channel of 128, an item", WITHIN_TWICE),
     Benchmark("spawn", "spawn and join", FAST),
-    Benchmark("select-2", "select of 2, an item", WITHIN_TWICE, without=NO_SELECT),
-    Benchmark("select-8", "select of 8, an item", NEAR, without=NO_SELECT),
+    Benchmark("select-2", "select of 2, an item", WITHIN_TWICE, without=PEERS),
+    Benchmark("select-8", "select of 8, an item", NEAR, without=PEERS),
     Benchmark("ring", "ring of 1,000, a hop", NEAR),
     Benchmark("sieve", "prime sieve, 1,000 primes", NEAR, n=1000, slow_n=1000, quick_n=1000),
     Benchmark(
@@ -106,6 +119,66 @@ BENCHMARKS = (
         n=20,
         slow_n=20,
         quick_n=5,
-        without=frozenset({"go"}),
+        without=THREADS | {"go"},
+    ),
+    Benchmark(
+        "mutex",
+        "mutex, uncontended",
+        Target(threads=1.2, text="≤ 1.2 of threading.Lock"),
+        slow_n=500_000,
+        without=EVERYBODY,
+    ),
+    Benchmark("mutex-8", "mutex, 8 contend", WITHIN_TWICE, without=EVERYBODY),
+    Benchmark("mutex-1000", "mutex, 1,000 contend", WITHIN_TWICE, without=EVERYBODY),
+    Benchmark("rwmutex", "RWMutex, 8 readers, a read", UNSET, without=PEERS),
+    Benchmark("waitgroup", "WaitGroup of 10,000", UNSET, n=100, slow_n=10, quick_n=2),
+    Benchmark(
+        "timers",
+        "a timer of 100,000, made, stopped",
+        WITHIN_TWICE,
+        n=100_000,
+        without=THREADS | {"trio"},
+    ),
+    Benchmark(
+        "after-func",
+        "an after_func, made, stopped",
+        WITHIN_TWICE,
+        n=100_000,
+        without=THREADS | {"trio"},
+    ),
+    Benchmark(
+        "context",
+        "context of 10,000 children",
+        UNSET,
+        n=30,
+        quick_n=2,
+        without=PEERS,
+    ),
+    Benchmark("cancel", "10,000 waiters cancelled", UNSET, n=30, slow_n=5, quick_n=2),
+    Benchmark(
+        "pool",
+        "pool of 100, a task of 100,000",
+        Target(peer=5.0, text="≥ 5 times best peer"),
+        n=100_000,
+        quick_n=10_000,
+        without=EVENT_LOOPS,
+    ),
+    Benchmark("map", "pool of 100, map, an input", UNSET, n=1_000_000, without=EVENT_LOOPS),
+    Benchmark(
+        "map-memory",
+        "map of 1,000,000, memory growth",
+        UNSET,
+        n=1_000_000,
+        slow_n=1_000_000,
+        unit=BYTES,
+        max_rounds=1,
+        without=EVENT_LOOPS,
+    ),
+    Benchmark(
+        "scope",
+        "a wait in a scope, to one in none",
+        UNSET,
+        unit=RATIO,
+        without=PEERS | {"go"},
     ),
 )

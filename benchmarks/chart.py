@@ -15,6 +15,7 @@ COLOURS = {
     "asyncio": "#1971c2",
     "uvloop": "#74a9d8",
     "trio": "#7048a8",
+    "threading": "#868e96",
 }
 BLACK, GREY, PALE = "#222", "#666", "#ddd"
 WIDTH = 860

@@ -11,7 +11,7 @@ from pathlib import Path
 PROGRAMS = Path(__file__).parent / "programs"
 CACHE = Path(__file__).parent / ".cache"
 
-OURS, GO = "goroutines", "go"
+OURS, GO, THREADS = "goroutines", "go", "threading"
 TITLES = {
     OURS: "goroutines",
     GO: "Go",
@@ -19,6 +19,7 @@ TITLES = {
     "asyncio": "asyncio",
     "uvloop": "uvloop",
     "trio": "trio",
+    THREADS: "threads",
 }
 PEERS = tuple(name for name in TITLES if name not in (OURS, GO))
 PROGRAM_ARGUMENTS = {
@@ -27,6 +28,7 @@ PROGRAM_ARGUMENTS = {
     "asyncio": ("asyncio_bench.py",),
     "uvloop": ("asyncio_bench.py", "--uvloop"),
     "trio": ("trio_bench.py",),
+    THREADS: ("threading_bench.py",),
 }
 
 GO_ENVIRONMENT = {

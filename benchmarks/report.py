@@ -5,7 +5,7 @@ import os
 import platform
 from typing import Any
 
-from benchmarks.catalog import BYTES, SECONDS, Benchmark
+from benchmarks.catalog import BYTES, RATIO, SECONDS, Benchmark
 from benchmarks.contenders import TITLES
 from benchmarks.results import Results
 
@@ -14,6 +14,8 @@ NOTHING = "-"
 
 def format_value(value: float, unit: str) -> str:
     """A figure with three digits and the unit that suits its size."""
+    if unit == RATIO:
+        return format_ratio(value)
     if unit == BYTES:
         return _scaled(value, ("B", "KB", "MB", "GB"))
     return _scaled(value * 1e9 if unit == SECONDS else value, ("ns", "µs", "ms", "s"))
@@ -66,7 +68,7 @@ def _row(results: Results, benchmark: Benchmark, names: list[str]) -> list[str]:
         *(_cell(results, benchmark, name) for name in names),
         NOTHING if ratio is None else format_ratio(ratio),
         NOTHING if lead is None or best is None else f"{format_ratio(lead)} ({TITLES[best[0]]})",
-        benchmark.target.text,
+        benchmark.target.text or NOTHING,
         results.verdict(benchmark),
     ]
 
@@ -117,6 +119,7 @@ def _benchmark_json(results: Results, benchmark: Benchmark) -> dict[str, Any]:
         "target": benchmark.target.text,
         "verdict": results.verdict(benchmark),
         "ratio_to_go": results.ratio_to_go(benchmark),
+        "ratio_to_threads": results.ratio_to_threads(benchmark),
         "lead_over_best_peer": results.lead_over_peer(benchmark),
         "failed": [name for bench, name in results.failed if bench == benchmark.name],
         "contenders": measured,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.catalog import Benchmark
-from benchmarks.contenders import GO, OURS, PEERS, Contender
+from benchmarks.contenders import GO, OURS, PEERS, THREADS, Contender
 
-MET, MISSED, UNKNOWN = "met", "missed", "?"
+MET, MISSED, UNKNOWN, UNSET = "met", "missed", "?", "-"
 
 
 @dataclass
@@ -45,21 +45,34 @@ class Results:
 
     def ratio_to_go(self, benchmark: Benchmark) -> float | None:
         """Our figure as a multiple of Go's."""
-        ours, go = self.figure(benchmark, OURS), self.figure(benchmark, GO)
-        return ours / go if ours is not None and go is not None else None
+        return self._ratio_to(GO, benchmark)
+
+    def ratio_to_threads(self, benchmark: Benchmark) -> float | None:
+        """Our figure as a multiple of that of OS threads."""
+        return self._ratio_to(THREADS, benchmark)
+
+    def _ratio_to(self, contender: str, benchmark: Benchmark) -> float | None:
+        ours, theirs = self.figure(benchmark, OURS), self.figure(benchmark, contender)
+        return ours / theirs if ours is not None and theirs else None
 
     def lead_over_peer(self, benchmark: Benchmark) -> float | None:
         """How many times better than the best Python peer we are."""
         ours, best = self.figure(benchmark, OURS), self.best_peer(benchmark)
-        return best[1] / ours if ours is not None and best is not None else None
+        return best[1] / ours if ours and best is not None else None
 
     def verdict(self, benchmark: Benchmark) -> str:
-        """Whether the target was met; UNKNOWN if a figure that it needs is missing."""
+        """Whether the target was met; UNKNOWN if a figure that it needs is missing.
+
+        UNSET if there is none.
+        """
         target = benchmark.target
+        if not target.is_set:
+            return UNSET
         ours = self.figure(benchmark, OURS)
         checks = [
             at_most(self.ratio_to_go(benchmark), target.go),
             at_least(self.lead_over_peer(benchmark), target.peer),
+            at_most(self.ratio_to_threads(benchmark), target.threads),
             at_most(ours, target.limit),
         ]
         if MISSED in checks:

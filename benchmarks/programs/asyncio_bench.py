@@ -35,10 +35,14 @@ async def spawn(n: int) -> float:
     batches = max(1, n // harness.BATCH)
     start = perf_counter_ns()
     for _ in range(batches):
-        batch = [asyncio.create_task(nothing()) for _ in range(harness.BATCH)]
-        for task in batch:  # quicker than gather and TaskGroup
-            await task
+        await spawn_and_join(harness.BATCH)
     return harness.per_op(start, batches * harness.BATCH)
+
+
+async def spawn_and_join(size: int) -> None:
+    batch = [asyncio.create_task(nothing()) for _ in range(size)]
+    for task in batch:  # quicker than gather and TaskGroup
+        await task
 
 
 async def nothing() -> None:
@@ -171,6 +175,97 @@ async def park(ch: Queue[None], parked: list[int]) -> None:
     await ch.get()
 
 
+async def mutex(n: int) -> float:
+    """One task locks and unlocks; ns for both."""
+    mutex = asyncio.Lock()
+    start = perf_counter_ns()
+    for _ in range(n):
+        async with mutex:
+            pass
+    return harness.per_op(start, n)
+
+
+async def mutex_8(n: int) -> float:
+    """Eight tasks take turns at one mutex; ns per turn.
+
+    Each gives way after its turn, and at times during it, so that the others must wait.
+    """
+    return await contended(8, n)
+
+
+async def mutex_1000(n: int) -> float:
+    """The same with a thousand."""
+    return await contended(1000, n)
+
+
+async def contended(width: int, n: int) -> float:
+    each = max(1, n // width)
+    mutex = asyncio.Lock()
+    counter = 0
+
+    async def contend() -> None:
+        nonlocal counter
+        for _ in range(each):
+            async with mutex:
+                counter += 1
+                if counter % harness.HOLD == 0:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    start = perf_counter_ns()
+    await asyncio.gather(*[contend() for _ in range(width)])
+    taken = harness.per_op(start, width * each)
+    harness.check(counter, width * each)
+    return taken
+
+
+async def waitgroup(n: int) -> float:
+    """Ten thousand tasks are started and waited for; ns for all."""
+    start = perf_counter_ns()
+    for _ in range(n):
+        await spawn_and_join(harness.GROUP)
+    return harness.per_op(start, n)
+
+
+async def timers(n: int) -> float:
+    """``n`` timers are made, then all are cancelled; ns for each.
+
+    The loop takes cancelled timers out when it comes round again.
+    """
+    call_later = asyncio.get_running_loop().call_later
+    start = perf_counter_ns()
+    timers = [call_later(harness.FAR, callback) for _ in range(n)]
+    for timer in timers:
+        timer.cancel()
+    await asyncio.sleep(0)
+    return harness.per_op(start, n)
+
+
+def callback() -> None:
+    pass
+
+
+async def cancel(n: int) -> float:
+    """Cancel ten thousand tasks that wait; ns from the first call until all have ended."""
+    taken = 0
+    for _ in range(n):
+        parked = [0]
+        tasks = [asyncio.create_task(await_cancel(parked)) for _ in range(harness.GROUP)]
+        while parked[0] < harness.GROUP:
+            await asyncio.sleep(0)
+        start = perf_counter_ns()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        taken += perf_counter_ns() - start
+    return taken / n
+
+
+async def await_cancel(parked: list[int]) -> None:
+    parked[0] += 1
+    await asyncio.get_running_loop().create_future()
+
+
 BENCHMARKS: dict[str, Bench] = {
     "yield": yields,
     "unbuffered": unbuffered,
@@ -181,6 +276,13 @@ BENCHMARKS: dict[str, Bench] = {
     "sieve": sieve,
     "sleepers": sleepers,
     "memory": memory,
+    "mutex": mutex,
+    "mutex-8": mutex_8,
+    "mutex-1000": mutex_1000,
+    "waitgroup": waitgroup,
+    "timers": timers,
+    "after-func": timers,
+    "cancel": cancel,
 }
 
 

@@ -8,6 +8,9 @@ from time import perf_counter_ns
 
 import gevent
 import harness
+from gevent.event import Event
+from gevent.lock import Semaphore
+from gevent.pool import Pool
 from gevent.queue import Channel, Queue
 
 
@@ -33,10 +36,14 @@ def spawn(n: int) -> float:
     batches = max(1, n // harness.BATCH)
     start = perf_counter_ns()
     for _ in range(batches):
-        batch = [gevent.spawn(nothing) for _ in range(harness.BATCH)]
-        for greenlet in batch:  # quicker than joinall
-            greenlet.join()
+        spawn_and_join(harness.BATCH)
     return harness.per_op(start, batches * harness.BATCH)
+
+
+def spawn_and_join(size: int) -> None:
+    batch = [gevent.spawn(nothing) for _ in range(size)]
+    for greenlet in batch:  # quicker than joinall
+        greenlet.join()
 
 
 def nothing() -> None:
@@ -165,6 +172,122 @@ def park(ch: Channel, parked: list[int]) -> None:
     ch.get()
 
 
+def mutex(n: int) -> float:
+    """One greenlet locks and unlocks; ns for both."""
+    mutex = Semaphore(1)
+    start = perf_counter_ns()
+    for _ in range(n):
+        with mutex:
+            pass
+    return harness.per_op(start, n)
+
+
+def mutex_8(n: int) -> float:
+    """Eight greenlets take turns at one mutex; ns per turn.
+
+    Each gives way after its turn, and at times during it, so that the others must wait.
+    """
+    return contended(8, n)
+
+
+def mutex_1000(n: int) -> float:
+    """The same with a thousand."""
+    return contended(1000, n)
+
+
+def contended(width: int, n: int) -> float:
+    each = max(1, n // width)
+    mutex = Semaphore(1)
+    counter = 0
+
+    def contend() -> None:
+        nonlocal counter
+        for _ in range(each):
+            with mutex:
+                counter += 1
+                if counter % harness.HOLD == 0:
+                    gevent.sleep(0)
+            gevent.sleep(0)
+
+    start = perf_counter_ns()
+    join(*[gevent.spawn(contend) for _ in range(width)])
+    taken = harness.per_op(start, width * each)
+    harness.check(counter, width * each)
+    return taken
+
+
+def waitgroup(n: int) -> float:
+    """Ten thousand greenlets are started and waited for; ns for all."""
+    start = perf_counter_ns()
+    for _ in range(n):
+        spawn_and_join(harness.GROUP)
+    return harness.per_op(start, n)
+
+
+def timers(n: int) -> float:
+    """``n`` timers are made, then all are stopped; ns for each."""
+    loop = gevent.get_hub().loop
+    start = perf_counter_ns()
+    timers = []
+    for _ in range(n):
+        timer = loop.timer(harness.FAR)
+        timer.start(nothing)
+        timers.append(timer)
+    for timer in timers:
+        timer.stop()
+        timer.close()
+    return harness.per_op(start, n)
+
+
+def cancel(n: int) -> float:
+    """Kill ten thousand greenlets that wait; ns from the call until all have ended."""
+    taken = 0
+    for _ in range(n):
+        parked = [0]
+        waiters = [gevent.spawn(await_kill, parked) for _ in range(harness.GROUP)]
+        while parked[0] < harness.GROUP:
+            gevent.sleep(0)
+        gevent.sleep(0)
+        start = perf_counter_ns()
+        gevent.killall(waiters)
+        taken += perf_counter_ns() - start
+    return taken / n
+
+
+def await_kill(parked: list[int]) -> None:
+    parked[0] += 1
+    Event().wait()
+
+
+def pool(n: int) -> float:
+    """Hand ``n`` tiny tasks to a pool, then collect all results; ns for each."""
+    pool = Pool(harness.WORKERS)
+    start = perf_counter_ns()
+    greenlets = [pool.spawn(harness.increment, i) for i in range(n)]
+    total = sum(greenlet.get() for greenlet in greenlets)
+    taken = harness.per_op(start, n)
+    harness.check(total, harness.sum_of_increments(n))
+    return taken
+
+
+def pool_map(n: int) -> float:
+    """Map a tiny task over ``n`` inputs, lazily; ns for each."""
+    pool = Pool(harness.WORKERS)
+    start = perf_counter_ns()
+    results = pool.imap_unordered(harness.increment, range(n), maxsize=harness.WINDOW)
+    total = sum(results)
+    taken = harness.per_op(start, n)
+    harness.check(total, harness.sum_of_increments(n))
+    return taken
+
+
+def map_memory(n: int) -> float:
+    """The same; bytes that resident memory has grown by at its peak."""
+    before = harness.resident_bytes()
+    pool_map(n)
+    return harness.peak_bytes() - before
+
+
 BENCHMARKS: dict[str, Callable[[int], float]] = {
     "yield": yields,
     "unbuffered": unbuffered,
@@ -175,6 +298,16 @@ BENCHMARKS: dict[str, Callable[[int], float]] = {
     "sieve": sieve,
     "sleepers": sleepers,
     "memory": memory,
+    "mutex": mutex,
+    "mutex-8": mutex_8,
+    "mutex-1000": mutex_1000,
+    "waitgroup": waitgroup,
+    "timers": timers,
+    "after-func": timers,
+    "cancel": cancel,
+    "pool": pool,
+    "map": pool_map,
+    "map-memory": map_memory,
 }
 
 if __name__ == "__main__":

@@ -4,11 +4,16 @@ import sys
 from collections.abc import Callable
 from itertools import count
 from random import random
+from statistics import median
 from time import perf_counter_ns
+from typing import Any
 
 import harness
 
-from goroutines import Chan, Select, WaitGroup, go, gosched, recv, run, sleep
+from goroutines import Chan, Pool, Select, WaitGroup, go, gosched, recv, run, sleep
+from goroutines.context import CancelContext, Context, background, scope, with_cancel
+from goroutines.sync import Mutex, RWMutex
+from goroutines.time import Timer, after_func
 
 
 def yields(n: int) -> float:
@@ -211,6 +216,213 @@ def park(ch: Chan[None], parked: list[int]) -> None:
     ch.recv()
 
 
+def mutex(n: int) -> float:
+    """One goroutine locks and unlocks; ns for both."""
+    mutex = Mutex()
+    start = perf_counter_ns()
+    for _ in range(n):
+        with mutex:
+            pass
+    return harness.per_op(start, n)
+
+
+def mutex_8(n: int) -> float:
+    """Eight goroutines take turns at one mutex; ns per turn.
+
+    Each gives way after its turn, and at times during it, so that the others must wait.
+    """
+    return contended(8, n)
+
+
+def mutex_1000(n: int) -> float:
+    """The same with a thousand."""
+    return contended(1000, n)
+
+
+def contended(width: int, n: int) -> float:
+    each = max(1, n // width)
+    mutex = Mutex()
+    counter = 0
+
+    def contend() -> None:
+        nonlocal counter
+        for _ in range(each):
+            with mutex:
+                counter += 1
+                if counter % harness.HOLD == 0:
+                    gosched()
+            gosched()
+
+    wg = WaitGroup()
+    start = perf_counter_ns()
+    for _ in range(width):
+        wg.go(contend)
+    wg.wait()
+    taken = harness.per_op(start, width * each)
+    harness.check(counter, width * each)
+    return taken
+
+
+def rwmutex(n: int) -> float:
+    """Eight goroutines read, giving way at times, and one writes; ns per read."""
+    each = max(1, n // harness.READERS)
+    writes = n // harness.READS
+    rw = RWMutex()
+    value = 0
+
+    def read() -> None:
+        reader = rw.reader
+        for i in range(each):
+            with reader:
+                seen = value
+                if i % harness.HOLD == 0:
+                    gosched()
+                    harness.check(value, seen)
+
+    def write() -> None:
+        nonlocal value
+        for _ in range(writes):
+            with rw:
+                value += 1
+            gosched()
+
+    wg = WaitGroup()
+    start = perf_counter_ns()
+    for _ in range(harness.READERS):
+        wg.go(read)
+    wg.go(write)
+    wg.wait()
+    taken = harness.per_op(start, harness.READERS * each)
+    harness.check(value, writes)
+    return taken
+
+
+def waitgroup(n: int) -> float:
+    """Ten thousand goroutines are started, call done and are waited for; ns for all."""
+    wg = WaitGroup()
+    start = perf_counter_ns()
+    for _ in range(n):
+        wg.add(harness.GROUP)
+        for _ in range(harness.GROUP):
+            go(finish, wg)
+        wg.wait()
+    return harness.per_op(start, n)
+
+
+def timers(n: int) -> float:
+    """``n`` timers are made, then all are stopped; ns for each."""
+    start = perf_counter_ns()
+    timers = [Timer(harness.FAR) for _ in range(n)]
+    for timer in timers:
+        timer.stop()
+    return harness.per_op(start, n)
+
+
+def after_funcs(n: int) -> float:
+    """The same with timers that would call a function."""
+    start = perf_counter_ns()
+    timers = [after_func(harness.FAR, nothing) for _ in range(n)]
+    for timer in timers:
+        timer.stop()
+    return harness.per_op(start, n)
+
+
+def nothing() -> None:
+    pass
+
+
+def contexts(n: int) -> float:
+    """A context gets ten thousand children and is cancelled; ns for all."""
+    start = perf_counter_ns()
+    for _ in range(n):
+        parent = with_cancel(background())
+        children = [with_cancel(parent) for _ in range(harness.GROUP)]
+        parent.cancel()
+    taken = harness.per_op(start, n)
+    harness.check(sum(child.err() is not None for child in children), harness.GROUP)
+    return taken
+
+
+def cancel(n: int) -> float:
+    """Cancel ten thousand goroutines that each wait in a context of their own; ns from
+    the call until all have ended."""
+    taken = 0
+    for _ in range(n):
+        wg = WaitGroup()
+        parked = [0]
+        parent = with_cancel(background())
+        for _ in range(harness.GROUP):
+            wg.go(await_cancel, parent, parked)
+        while parked[0] < harness.GROUP:
+            gosched()
+        gosched()
+        start = perf_counter_ns()
+        parent.cancel()
+        wg.wait()
+        taken += perf_counter_ns() - start
+    return taken / n
+
+
+def await_cancel(parent: CancelContext, parked: list[int]) -> None:
+    with with_cancel(parent) as ctx:
+        parked[0] += 1
+        ctx.done().recv_ok()
+
+
+def pool(n: int) -> float:
+    """Hand ``n`` tiny tasks to a pool, then collect all results; ns for each."""
+    with Pool(harness.WORKERS) as pool:
+        start = perf_counter_ns()
+        futures = [pool.submit(harness.increment, i) for i in range(n)]
+        total = sum(future.result() for future in futures)
+        taken = harness.per_op(start, n)
+    harness.check(total, harness.sum_of_increments(n))
+    return taken
+
+
+def pool_map(n: int) -> float:
+    """Map a tiny task over ``n`` inputs, lazily; ns for each."""
+    with Pool(harness.WORKERS) as pool:
+        start = perf_counter_ns()
+        total = sum(pool.map(harness.increment, range(n), buffersize=harness.WINDOW))
+        taken = harness.per_op(start, n)
+    harness.check(total, harness.sum_of_increments(n))
+    return taken
+
+
+def map_memory(n: int) -> float:
+    """The same; bytes that resident memory has grown by at its peak."""
+    before = harness.resident_bytes()
+    pool_map(n)
+    return harness.peak_bytes() - before
+
+
+def scopes(n: int) -> float:
+    """Ping-pong in a scope and in none; the first one's time as a multiple of the other's.
+
+    Both take turns, so that what else the machine does happens to both.
+    """
+    each = max(1, n // harness.SLICES)
+    with with_cancel(background()) as ctx:
+        return median(scoped(ctx, each) / ping_pong(each) for _ in range(harness.SLICES))
+
+
+def scoped(ctx: Context, n: int) -> float:
+    ping: Chan[int] = Chan()
+    pong: Chan[int] = Chan()
+    wg = WaitGroup()
+    start = perf_counter_ns()
+    wg.go(in_scope, ctx, pinger, ping, pong, n)
+    wg.go(in_scope, ctx, ponger, ping, pong, n)
+    wg.wait()
+    return harness.per_op(start, n)
+
+
+def in_scope(ctx: Context, side: Callable[[Chan[int], Chan[int], int], None], *args: Any) -> None:
+    with scope(ctx):
+        side(*args)
+
+
 def inside(bench: Callable[[int], float]) -> Callable[[int], float]:
     """Make a benchmark run as a main goroutine of its own."""
     return lambda n: run(bench, n)
@@ -228,6 +440,19 @@ BENCHMARKS: dict[str, Callable[[int], float]] = {
     "sieve": sieve,
     "sleepers": sleepers,
     "memory": memory,
+    "mutex": mutex,
+    "mutex-8": mutex_8,
+    "mutex-1000": mutex_1000,
+    "rwmutex": rwmutex,
+    "waitgroup": waitgroup,
+    "timers": timers,
+    "after-func": after_funcs,
+    "context": contexts,
+    "cancel": cancel,
+    "pool": pool,
+    "map": pool_map,
+    "map-memory": map_memory,
+    "scope": scopes,
 }
 
 if __name__ == "__main__":

@@ -23,16 +23,35 @@ NAPS = 4
 LONGEST_NAP = 2.0
 """The most seconds that one sleep lasts."""
 
-UNITS = {"memory": "bytes", "sleepers": "s"}
-"""Units of the benchmarks that do not give nanoseconds; these get no warm-up either,
-since it would leave memory behind to be reused and count as CPU time."""
+HOLD = 8
+"""Who locks for the so-many-th time gives way while holding the lock."""
+READERS = 8
+"""How many read under the RWMutex."""
+READS = 64
+"""How many reads there are for each write."""
+GROUP = 10_000
+"""How many a WaitGroup counts, how many children a context has."""
+FAR = 3600.0
+"""Seconds until the timers would fire that are stopped."""
+WORKERS = 100
+"""The size of the pool."""
+WINDOW = 1000
+"""How many inputs of a map may be under way or waiting to be taken."""
+SLICES = 20
+"""Into how many pieces a comparison within one program is cut."""
+
+UNITS = {"memory": "bytes", "map-memory": "bytes", "sleepers": "s", "scope": "ratio"}
+"""Units of the benchmarks that do not give nanoseconds."""
+COLD = frozenset({"memory", "map-memory", "sleepers"})
+"""Those that get no warm-up, since it would leave memory behind to be reused and count
+as CPU time."""
 
 
 def main(benchmarks: Mapping[str, Callable[[int], float]], argv: Sequence[str]) -> None:
     """Run the benchmark that ``argv`` (NAME N) asks for and print its figure."""
     name, n = argv[0], int(argv[1])
     bench = benchmarks[name]
-    if name not in UNITS:
+    if name not in COLD:
         bench(max(1, n // 10))
     _print_figure(name, n, bench(n))
 
@@ -40,6 +59,22 @@ def main(benchmarks: Mapping[str, Callable[[int], float]], argv: Sequence[str]) 
 def per_op(start_ns: int, operations: int) -> float:
     """Divide the time since ``start_ns`` by the number of operations done."""
     return (perf_counter_ns() - start_ns) / operations
+
+
+def check(found: int, expected: int) -> None:
+    """End the program if it did not do its work: a wrong answer is worth no figure."""
+    if found != expected:
+        raise SystemExit(f"the answer is {found}, not {expected}")
+
+
+def increment(i: int) -> int:
+    """The tiny task that pools are given."""
+    return i + 1
+
+
+def sum_of_increments(n: int) -> int:
+    """What the results for ``range(n)`` must add up to."""
+    return n * (n + 1) // 2
 
 
 def cpu_seconds() -> float:
@@ -53,6 +88,19 @@ def resident_bytes() -> int:
     try:
         with open("/proc/self/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def peak_bytes() -> int:
+    """The most memory in RAM so far.
+
+    On Linux ru_maxrss would not do: it includes what the runner had before the exec.
+    """
+    try:
+        with open("/proc/self/status") as status:
+            fields = dict(line.split(":", 1) for line in status)
+        return int(fields["VmHWM"].split()[0]) * 1024
     except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -31,10 +31,14 @@ async def spawn(n: int) -> float:
     batches = max(1, n // harness.BATCH)
     start = perf_counter_ns()
     for _ in range(batches):
-        async with trio.open_nursery() as nursery:
-            for _ in range(harness.BATCH):
-                nursery.start_soon(nothing)
+        await spawn_and_join(harness.BATCH)
     return harness.per_op(start, batches * harness.BATCH)
+
+
+async def spawn_and_join(size: int) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(size):
+            nursery.start_soon(nothing)
 
 
 async def nothing() -> None:
@@ -178,6 +182,83 @@ async def park(receiver: MemoryReceiveChannel[None], parked: list[int]) -> None:
     await receiver.receive()
 
 
+async def mutex(n: int) -> float:
+    """One task locks and unlocks; ns for both."""
+    mutex = trio.Lock()
+    start = perf_counter_ns()
+    for _ in range(n):
+        async with mutex:
+            pass
+    return harness.per_op(start, n)
+
+
+async def mutex_8(n: int) -> float:
+    """Eight tasks take turns at one mutex; ns per turn.
+
+    Each gives way after its turn, and at times during it, so that the others must wait.
+    """
+    return await contended(8, n)
+
+
+async def mutex_1000(n: int) -> float:
+    """The same with a thousand."""
+    return await contended(1000, n)
+
+
+async def contended(width: int, n: int) -> float:
+    each = max(1, n // width)
+    mutex = trio.Lock()
+    counter = 0
+
+    async def contend() -> None:
+        nonlocal counter
+        for _ in range(each):
+            async with mutex:
+                counter += 1
+                if counter % harness.HOLD == 0:
+                    await checkpoint()
+            await checkpoint()
+
+    start = perf_counter_ns()
+    async with trio.open_nursery() as nursery:
+        for _ in range(width):
+            nursery.start_soon(contend)
+    taken = harness.per_op(start, width * each)
+    harness.check(counter, width * each)
+    return taken
+
+
+async def waitgroup(n: int) -> float:
+    """Ten thousand tasks are started and waited for; ns for all."""
+    start = perf_counter_ns()
+    for _ in range(n):
+        await spawn_and_join(harness.GROUP)
+    return harness.per_op(start, n)
+
+
+async def cancel(n: int) -> float:
+    """Cancel ten thousand tasks that each wait in a scope of their own; ns from the call
+    until all have ended."""
+    taken = 0
+    for _ in range(n):
+        parked = [0]
+        async with trio.open_nursery() as nursery:
+            for _ in range(harness.GROUP):
+                nursery.start_soon(await_cancel, parked)
+            while parked[0] < harness.GROUP:
+                await checkpoint()
+            start = perf_counter_ns()
+            nursery.cancel_scope.cancel()
+        taken += perf_counter_ns() - start
+    return taken / n
+
+
+async def await_cancel(parked: list[int]) -> None:
+    with trio.CancelScope():
+        parked[0] += 1
+        await trio.sleep_forever()
+
+
 def inside(bench: Callable[[int], Awaitable[float]]) -> Callable[[int], float]:
     """Make a benchmark run in a trio loop of its own."""
     return lambda n: trio.run(bench, n)
@@ -193,6 +274,11 @@ BENCHMARKS: dict[str, Callable[[int], Awaitable[float]]] = {
     "sieve": sieve,
     "sleepers": sleepers,
     "memory": memory,
+    "mutex": mutex,
+    "mutex-8": mutex_8,
+    "mutex-1000": mutex_1000,
+    "waitgroup": waitgroup,
+    "cancel": cancel,
 }
 
 if __name__ == "__main__":

@@ -1,3 +1,3 @@
 module goroutines.bench
 
-go 1.22
+go 1.23

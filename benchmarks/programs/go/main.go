@@ -31,6 +31,18 @@ var benchmarks = map[string]benchmark{
 	"sieve":      {"ns", false, sieve},
 	"sleepers":   {"s", true, sleepers},
 	"memory":     {"bytes", true, memory},
+	"mutex":      {"ns", false, mutex},
+	"mutex-8":    {"ns", false, mutex8},
+	"mutex-1000": {"ns", false, mutex1000},
+	"rwmutex":    {"ns", false, rwMutex},
+	"waitgroup":  {"ns", false, waitGroup},
+	"timers":     {"ns", false, timers},
+	"after-func": {"ns", false, afterFuncs},
+	"context":    {"ns", false, contexts},
+	"cancel":     {"ns", false, cancel},
+	"pool":       {"ns", false, submitAll},
+	"map":        {"ns", false, mapAll},
+	"map-memory": {"bytes", true, mapMemory},
 }
 
 type result struct {
@@ -66,6 +78,14 @@ func main() {
 func fail(message string) {
 	fmt.Fprintln(os.Stderr, message)
 	os.Exit(2)
+}
+
+// check ends the program if it did not do its work: a wrong answer is worth no
+// figure.
+func check(found, expected int) {
+	if found != expected {
+		fail(fmt.Sprintf("the answer is %d, not %d", found, expected))
+	}
 }
 
 // perOp divides the time since start by the number of operations done.

@@ -10,6 +10,7 @@ import (
 const (
 	naps       = 4
 	longestNap = 2 * time.Second
+	far        = time.Hour // until the timers would fire that are stopped
 )
 
 // sleepers: n goroutines sleep for random times, several times each; CPU
@@ -28,6 +29,32 @@ func sleepers(n int) float64 {
 	wg.Wait()
 	usage := resources()
 	return seconds(usage.Utime) + seconds(usage.Stime)
+}
+
+// timers: n timers are made, then all are stopped; ns for each.
+func timers(n int) float64 {
+	start := time.Now()
+	all := make([]*time.Timer, n)
+	for i := range all {
+		all[i] = time.NewTimer(far)
+	}
+	for _, timer := range all {
+		timer.Stop()
+	}
+	return perOp(start, n)
+}
+
+// afterFuncs: the same with timers that would call a function.
+func afterFuncs(n int) float64 {
+	start := time.Now()
+	all := make([]*time.Timer, n)
+	for i := range all {
+		all[i] = time.AfterFunc(far, func() {})
+	}
+	for _, timer := range all {
+		timer.Stop()
+	}
+	return perOp(start, n)
 }
 
 func resources() syscall.Rusage {
