@@ -532,6 +532,7 @@ HIDDEN PollResult netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, in
 HIDDEN void netpoll_closed(int fd);
 HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);
+HIDDEN int socket_add_functions(PyObject *mod);
 HIDDEN void netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);
