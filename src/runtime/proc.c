@@ -41,6 +41,8 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_RUN] = "end of run",
     [WAIT_QUIET] = "all blocked",
     [WAIT_IO] = "IO wait",
+    [WAIT_THREAD_LOCK] = "threading.Lock.acquire",
+    [WAIT_THREAD_RLOCK] = "threading.RLock.acquire",
 };
 
 /* Other work is looked for each so many switches even when the queue is full. */

@@ -93,6 +93,8 @@ typedef enum {
     WAIT_RUN,
     WAIT_QUIET,
     WAIT_IO,
+    WAIT_THREAD_LOCK,
+    WAIT_THREAD_RLOCK,
     WAIT_REASONS
 } WaitReason;
 
@@ -533,6 +535,7 @@ HIDDEN void netpoll_closed(int fd);
 HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);
 HIDDEN int socket_add_functions(PyObject *mod);
+HIDDEN int lock_add_types(PyObject *mod);
 HIDDEN void netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);
