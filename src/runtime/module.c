@@ -348,7 +348,8 @@ module_exec(PyObject *mod)
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 ||
-        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || threads_init() < 0) {
+        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || local_add_types(mod) < 0 ||
+        threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

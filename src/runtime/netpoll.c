@@ -223,6 +223,19 @@ wake_modes(PollDesc *d, int modes, G **wake)
     }
 }
 
+/* A new file has this number: what pollers were told of it is of another. */
+void
+netpoll_fresh(int fd)
+{
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL; m = m->next) {
+        if (fd >= 0 && fd < m->npolls && m->polls[fd] != NULL) {
+            m->polls[fd]->added = false;
+        }
+    }
+    UNLOCK_SCHED();
+}
+
 /* The owner is about to close fd: who waits for it anywhere gets POLL_CLOSED. */
 void
 netpoll_closed(int fd)
@@ -364,6 +377,18 @@ rt_fd_closed(PyObject *mod, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+rt_fd_fresh(PyObject *mod, PyObject *arg)
+{
+    (void)mod;
+    long fd = PyLong_AsLong(arg);
+    if (fd == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    netpoll_fresh(fd < INT_MAX ? (int)fd : -1);
+    Py_RETURN_NONE;
+}
+
 /* [(fd, modes)] -> wants; NULL with an exception. */
 static PollWant *
 wants_arg(PyObject *seq, Py_ssize_t *n)
@@ -414,6 +439,8 @@ rt_wait_fds(PyObject *mod, PyObject *args)
 static PyMethodDef functions[] = {
     METHOD("_fd_closed", rt_fd_closed, METH_O,
            PyDoc_STR("_fd_closed(fd)\n--\n\nfd is about to be closed: wake who waits for it.")),
+    METHOD("_fd_fresh", rt_fd_fresh, METH_O,
+           PyDoc_STR("_fd_fresh(fd)\n--\n\nfd is the number of a new file.")),
     METHOD("_wait_fds", rt_wait_fds, METH_VARARGS,
            PyDoc_STR("_wait_fds([(fd, modes)], timeout=None)\n--\n\n"
                      "Park until one may be ready (0), the time is out (1), one was closed (2).\n"

@@ -817,6 +817,9 @@ g_drop_contents(M *m, G *g)
     Py_CLEAR(g->fn);
     Py_CLEAR(g->args);
     Py_CLEAR(g->kwnames);
+    if (UNLIKELY(g->locals != NULL)) {
+        locals_drop(g);
+    }
     if (m->ts->context != NULL) {
         PyObject *ctx = m->ts->context;
         m->ts->context = NULL;

@@ -176,6 +176,7 @@ struct G {
     PyObject *birth_code; /* owned code object of the function that called go() */
     Run *run;            /* counted reference */
     PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
+    PyObject *locals;    /* owned list of weak references: local.c; or NULL */
     PyObject *weakrefs;
     G *allnext, *allprev; /* m->allgs; guarded by sched.mu */
 };
@@ -532,10 +533,13 @@ typedef enum { POLL_READY, POLL_TIMEOUT, POLL_CLOSED, POLL_REFUSED, POLL_ERROR =
 HIDDEN PollResult netpoll_wait(M *m, PollWant want, int64_t ns, bool added);
 HIDDEN PollResult netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns);
 HIDDEN void netpoll_closed(int fd);
+HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);
 HIDDEN int socket_add_functions(PyObject *mod);
 HIDDEN int lock_add_types(PyObject *mod);
+HIDDEN int local_add_types(PyObject *mod);
+HIDDEN void locals_drop(G *g);
 HIDDEN void netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);

@@ -197,6 +197,7 @@ thread_exit(M *m)
     if (wait_for_end(m, NULL) < 0) {
         PyErr_WriteUnraisable(NULL);
     }
+    locals_drop(m->g0);
     hand_over_unstarted(m);
     timer_funcs_hand_over(m);
     g_mark_dead(m->g0);

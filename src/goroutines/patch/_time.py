@@ -1,0 +1,19 @@
+"""time.sleep."""
+
+from __future__ import annotations
+
+import time
+
+from goroutines import _runtime
+from goroutines.patch import _registry
+
+
+def sleep(seconds: float, /) -> None:
+    """Park this goroutine for so many seconds, as time.sleep does its thread."""
+    if seconds < 0:
+        raise ValueError("sleep length must be non-negative")
+    _runtime.sleep(seconds)
+
+
+def install() -> None:
+    _registry.replace(time, "sleep", sleep)
