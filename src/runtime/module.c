@@ -121,6 +121,22 @@ rt_current(PyObject *mod, PyObject *unused)
     return m == NULL ? NULL : Py_NewRef((PyObject *)(m->curg != NULL ? m->curg : m->g0));
 }
 
+/* What threading.get_ident is for a goroutine: a thread's own has the thread's. */
+static PyObject *
+rt_get_ident(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    if (m == NULL) {
+        return NULL;
+    }
+    if (m->curg == NULL || m->curg->thread_main) {
+        return PyLong_FromUnsignedLong(PyThread_get_thread_ident());
+    }
+    return PyLong_FromVoidPtr(m->curg);
+}
+
 static PyObject *
 rt_num_goroutine(PyObject *mod, PyObject *unused)
 {
@@ -311,6 +327,7 @@ static PyMethodDef functions[] = {
        "Cap the threads that blocking() uses; returns the old cap.  Raises ValueError\n"
        "unless 1 <= n <= 100000."),
     FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
+    FN("_get_ident", rt_get_ident, METH_NOARGS, "threading.get_ident, by goroutine."),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
     FN("_after_fork", rt_after_fork, METH_NOARGS, "For os.register_at_fork, in the child."),
     FN("_shutdown", rt_shutdown, METH_NOARGS, "For atexit."),

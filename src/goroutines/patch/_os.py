@@ -1,0 +1,135 @@
+"""os: pipes, terminals and waiting for processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from goroutines import _runtime
+from goroutines._runtime import blocking
+from goroutines.patch import _registry
+
+READ, WRITE = 1, 2
+_PIECE = getattr(select, "PIPE_BUF", 512)  # what a pipe that is writable takes at once
+_WNOHANG = os.WNOHANG
+
+
+def _waits(fd: int) -> bool:
+    """Tell whether a call for this descriptor could block for long, and may."""
+    try:
+        mode = os.fstat(fd).st_mode
+        return not stat.S_ISREG(mode) and os.get_blocking(fd)
+    except OSError:
+        return False  # the call itself says what is wrong
+
+
+def _ready(fd: int, mode: int) -> bool:
+    poll = _registry.original(select, "poll")()
+    poll.register(fd, select.POLLIN if mode == READ else select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def wait_ready(fd: int, mode: int) -> None:
+    """Park until a call for this descriptor would not block."""
+    if not _waits(fd):
+        return
+    while not _ready(fd, mode):
+        if _runtime._wait_fds([(fd, mode)]) == 2:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _reader(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(fd: int, /, *args: Any) -> Any:
+        wait_ready(fd, READ)
+        return original(fd, *args)
+
+    return _named(call, original)
+
+
+def _write(original: Callable[[int, Any], int]) -> Callable[[int, Any], int]:
+    def write(fd: int, data: Any, /) -> int:
+        if not _waits(fd):
+            return original(fd, data)
+        view = memoryview(data).cast("B")
+        sent = 0
+        while True:  # what a blocking write does: all of it, in pieces that cannot block
+            wait_ready(fd, WRITE)
+            sent += original(fd, view[sent : sent + _PIECE])
+            if sent >= len(view):
+                return sent
+
+    return _named(write, original)
+
+
+def _named(new: Callable[..., Any], old: Callable[..., Any]) -> Callable[..., Any]:
+    new.__name__ = new.__qualname__ = old.__name__
+    new.__doc__ = old.__doc__
+    return new
+
+
+# ---- processes ---------------------------------------------------------------------------
+
+
+def wait_for_process(pid: int, timeout: float | None = None) -> bool:
+    """Park until this child has ended (it is not reaped); False when the time is out."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return True  # waitpid itself says what is wrong
+    try:
+        return _runtime._wait_fds([(fd, READ)], timeout) != 1
+    finally:
+        os.close(fd)
+
+
+def _waitpid(original: Callable[[int, int], tuple[int, int]]) -> Callable[..., tuple[int, int]]:
+    def waitpid(pid: int, options: int, /) -> tuple[int, int]:
+        if options & _WNOHANG:
+            return original(pid, options)
+        if pid <= 0 or options or not hasattr(os, "pidfd_open"):
+            return blocking(original, pid, options)
+        wait_for_process(pid)
+        return original(pid, options)
+
+    return _named(waitpid, original)
+
+
+def _wait4(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wait4(pid: int, options: int) -> Any:
+        if options & _WNOHANG == 0 and pid > 0 and hasattr(os, "pidfd_open"):
+            wait_for_process(pid)
+        return original(pid, options) if options & _WNOHANG else blocking(original, pid, options)
+
+    return _named(wait4, original)
+
+
+def _in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return blocking(original, *args, **kwargs)
+
+    return _named(call, original)
+
+
+def _close(original: Callable[[int], None]) -> Callable[[int], None]:
+    def close(fd: int) -> None:
+        if isinstance(fd, int) and fd >= 0:
+            _runtime._fd_closed(fd)
+        original(fd)
+
+    return _named(close, original)
+
+
+def install() -> None:
+    for name in ("read", "readv"):
+        if hasattr(os, name):
+            _registry.replace(os, name, _reader(getattr(os, name)))
+    _registry.replace(os, "write", _write(os.write))
+    _registry.replace(os, "close", _close(os.close))
+    _registry.replace(os, "waitpid", _waitpid(os.waitpid))
+    _registry.replace(os, "wait4", _wait4(os.wait4))
+    for name in ("wait", "wait3", "system"):
+        _registry.replace(os, name, _in_thread(getattr(os, name)))

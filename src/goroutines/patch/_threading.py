@@ -1,0 +1,280 @@
+"""threading, _thread, queue: a thread is a goroutine, and locks park.
+
+Only leaves are replaced: how a thread is started and joined, what identifies it, locks and
+`local`. Thread, Condition, Event, Semaphore, Barrier, Timer and the queues are the standard
+library's own, above these. Locks and conditions that exist already are exchanged for ours
+where that is safe, i.e. where nobody holds them.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextvars
+import gc
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from goroutines import _runtime
+from goroutines._runtime import Goroutine, current, go
+from goroutines.patch import _registry
+
+_NATIVE_LOCK: Any = _thread.LockType
+_NATIVE_RLOCK: Any = _thread.RLock
+
+# ---- starting and joining ------------------------------------------------------------
+
+
+class ThreadHandle:
+    """What CPython 3.13's Thread joins its thread by (``_thread._ThreadHandle``)."""
+
+    def __init__(self) -> None:
+        self.ident: int | None = None
+        self._goroutine: Goroutine | None = None
+        self._done = False
+
+    def join(self, timeout: float | None = None) -> None:
+        g = self._goroutine
+        if g is None:
+            if self._done:
+                return
+            raise RuntimeError("thread not started")
+        if g is current():
+            raise RuntimeError("Cannot join current thread")
+        try:
+            g.join(None if timeout is not None and timeout < 0 else timeout)
+        except TimeoutError:
+            return
+        self._done = True
+
+    def is_done(self) -> bool:
+        return self._done
+
+    def _set_done(self) -> None:
+        self._done = True
+
+
+_not_daemons: set[ThreadHandle] = set()
+_sentinels: dict[int, Any] = {}  # 3.11, 3.12: the lock that tells a thread's end, by ident
+
+
+def _start(body: Callable[[], None]) -> Goroutine:
+    """Start a goroutine that, as a new thread, has an empty context."""
+    return contextvars.Context().run(go, body)
+
+
+def _ended() -> None:
+    sentinel = _sentinels.pop(_runtime._get_ident(), None)
+    if sentinel is not None and sentinel.locked():
+        sentinel.release()
+
+
+def start_joinable_thread(
+    function: Callable[[], object], *, handle: ThreadHandle | None = None, daemon: bool = True
+) -> ThreadHandle:
+    """Run ``function()`` in a goroutine, as ``_thread.start_joinable_thread`` in a thread."""
+    if not callable(function):
+        raise TypeError("thread function must be callable")
+    if handle is None:
+        handle = ThreadHandle()
+
+    def body() -> None:
+        try:
+            _call(function, (), {})
+        finally:
+            _not_daemons.discard(handle)
+            handle._set_done()
+
+    if not daemon:
+        _not_daemons.add(handle)
+    handle._goroutine = g = _start(body)
+    handle.ident = id(g)
+    return handle
+
+
+def start_new_thread(
+    function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, /
+) -> int:
+    """Run ``function(*args, **kwargs)`` in a goroutine; return what identifies it."""
+    if not callable(function):
+        raise TypeError("first arg must be callable")
+    if not isinstance(args, tuple):
+        raise TypeError("2nd arg must be a tuple")
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise TypeError("optional 3rd arg must be a dictionary")
+
+    def body() -> None:
+        try:
+            _call(function, args, kwargs or {})
+        finally:
+            _ended()
+
+    return id(_start(body))
+
+
+def _call(function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    try:
+        function(*args, **kwargs)
+    except SystemExit:
+        pass
+    except Exception as e:
+        unraisable = _Unraisable(type(e), e, e.__traceback__, function)
+        sys.unraisablehook(unraisable)  # type: ignore[arg-type]
+
+
+class _Unraisable:
+    """What sys.unraisablehook gets for an exception that left a thread's function."""
+
+    def __init__(self, exc_type: Any, exc_value: Any, exc_traceback: Any, thing: Any) -> None:
+        self.exc_type = exc_type
+        self.exc_value = exc_value
+        self.exc_traceback = exc_traceback
+        self.err_msg = f"Exception ignored in thread started by {thing!r}"
+        self.object = None
+
+
+def _set_sentinel() -> Any:
+    """Return the lock that is released when this thread ends (3.11, 3.12)."""
+    lock = _sentinels[_runtime._get_ident()] = _runtime.lock()
+    return lock
+
+
+def _shutdown(native: Callable[[], None]) -> Callable[[], None]:
+    def _thread_shutdown() -> None:
+        """Join the threads that are not daemons (3.13 and newer)."""
+        while _not_daemons:
+            next(iter(_not_daemons)).join()
+        native()
+
+    return _thread_shutdown
+
+
+# ---- threads that are not Threads ------------------------------------------------------
+
+
+class _Forget:
+    """Takes a dummy Thread out of threading's table when its goroutine ends."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread = thread
+
+    def __del__(self, _active: Any = threading._active) -> None:  # type: ignore[attr-defined]
+        ident = self._thread.ident
+        if _active.get(ident) is self._thread:
+            _active.pop(ident, None)
+
+
+_dummies: Any = _runtime.local()
+
+
+def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
+    def __init__(self: Any) -> None:  # noqa: N807
+        original(self)
+        _dummies.forget = _Forget(self)
+
+    return __init__
+
+
+# ---- locks that exist already -----------------------------------------------------------
+
+
+class _Exchange:
+    """Puts new locks where free native ones are, the same one wherever one is shared."""
+
+    def __init__(self) -> None:
+        self.new_of: dict[int, tuple[Any, Any]] = {}
+        self.held: list[str] = []
+
+    def new(self, lock: Any) -> Any:
+        found = self.new_of.get(id(lock))
+        if found is None:
+            made = _runtime.lock() if type(lock) is _NATIVE_LOCK else _runtime.RLock()
+            found = self.new_of[id(lock)] = (lock, made)
+        return found[1]
+
+    def is_free(self, lock: Any) -> bool:
+        if lock.acquire(False):
+            lock.release()
+            return True
+        return False
+
+    def attributes(self, owner: object, names: dict[str, Any]) -> None:
+        for name, value in list(names.items()):
+            if type(value) is not _NATIVE_LOCK and type(value) is not _NATIVE_RLOCK:
+                continue
+            if not self.is_free(value):
+                self.held.append(f"{owner!r}.{name}")
+                continue
+            try:
+                if isinstance(owner, type | ModuleType):
+                    setattr(owner, name, self.new(value))
+                else:
+                    names[name] = self.new(value)
+            except (AttributeError, TypeError):
+                self.held.append(f"{owner!r}.{name}")
+
+    def condition(self, condition: threading.Condition) -> None:
+        lock = condition._lock  # type: ignore[attr-defined]
+        native = type(lock) is _NATIVE_LOCK or type(lock) is _NATIVE_RLOCK
+        if native and not condition._waiters and self.is_free(lock):  # type: ignore[attr-defined]
+            condition.__init__(self.new(lock))  # type: ignore[misc]
+
+
+def exchange_locks() -> list[str]:
+    """Exchange all free locks; return where those are that somebody holds."""
+    exchange = _Exchange()
+    for found in gc.get_objects():
+        if isinstance(found, threading.Condition):
+            exchange.condition(found)
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType) and not module.__name__.startswith(_registry.KEEP):
+            exchange.attributes(module, vars(module))
+    for found in gc.get_objects():
+        owner = type(found).__module__
+        if isinstance(owner, str) and owner.startswith(_registry.KEEP):
+            continue
+        names = getattr(found, "__dict__", None) if not isinstance(found, ModuleType) else None
+        if type(names) is dict:
+            exchange.attributes(found, names)
+    return exchange.held
+
+
+# ---- install ------------------------------------------------------------------------------
+
+
+def install() -> list[str]:
+    """Patch; return the places of locks that could not be exchanged."""
+    lock, rlock, local = _runtime.lock, _runtime.RLock, _runtime.local
+    new: dict[str, Any] = {
+        "allocate_lock": lock, "allocate": lock, "LockType": lock, "lock": lock, "RLock": rlock,
+        "get_ident": _runtime._get_ident, "_local": local, "_set_sentinel": _set_sentinel,
+        "start_new_thread": start_new_thread, "start_new": start_new_thread,
+        "start_joinable_thread": start_joinable_thread, "_ThreadHandle": ThreadHandle,
+    }  # fmt: skip
+    for name, value in new.items():
+        if hasattr(_thread, name):
+            _registry.replace(_thread, name, value)
+    names = {
+        "Lock": lock, "_allocate_lock": lock, "_LockType": lock, "_CRLock": rlock,
+        "get_ident": _runtime._get_ident, "local": local, "_set_sentinel": _set_sentinel,
+        "_start_new_thread": start_new_thread, "_ThreadHandle": ThreadHandle,
+        "_start_joinable_thread": start_joinable_thread,
+    }  # fmt: skip
+    for name, value in names.items():
+        if hasattr(threading, name):
+            _registry.replace(threading, name, value)
+    private: Any = threading
+    if hasattr(private, "_thread_shutdown"):
+        _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
+    if hasattr(private, "_thread_local_info"):
+        private._thread_local_info = local()
+    _registry.replace(
+        private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__)
+    )
+    simple: Any = queue._PySimpleQueue  # type: ignore[attr-defined]
+    _registry.replace(queue, "SimpleQueue", simple)
+    _registry.sweep()
+    return exchange_locks()
