@@ -406,13 +406,10 @@ select_cases(M *m, Case *const *cases, Py_ssize_t n, int64_t ns)
 {
     Outcome out;
     int64_t began = ns > 0 && any_timed(cases, n) ? clock_now() : 0;
+    int64_t left = ns;
     int r;
-    while (UNLIKELY((r = look_and_wait(m, cases, n, ns, &out)) == 2)) {
-        if (ns > 0 && ns != FOREVER) {
-            int64_t now = clock_now(), left = ns - (now - began);
-            ns = left > 0 ? left : 0;
-            began = now;
-        }
+    while (UNLIKELY((r = look_and_wait(m, cases, n, left, &out)) == 2)) {
+        left = ns > 0 ? time_left(ns, began) : ns;
     }
     if (r < 0) {
         return NULL;
