@@ -312,6 +312,9 @@ static PyMethodDef functions[] = {
        "unless 1 <= n <= 100000."),
     FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
+    FN("_set_future_hooks", future_set_hooks, METH_VARARGS,
+       "_set_future_hooks(Future, CancelledError, InvalidStateError, callback_failed)"),
+    FN("_set_pool_hooks", pool_set_hooks, METH_VARARGS, "_set_pool_hooks(PoolFull, start_away)"),
     FN("_after_fork", rt_after_fork, METH_NOARGS, "For os.register_at_fork, in the child."),
     FN("_shutdown", rt_shutdown, METH_NOARGS, "For atexit."),
     FN("_gc_event", rt_gc_event, METH_VARARGS, "For gc.callbacks."),
@@ -347,7 +350,8 @@ module_exec(PyObject *mod)
     }
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
-        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || threads_init() < 0) {
+        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 ||
+        future_add_types(mod) < 0 || pool_add_types(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();
