@@ -34,10 +34,8 @@ static struct {
 } hooks;
 
 static const char *const state_name[] = {
-    [FUTURE_PENDING] = "PENDING",
-    [FUTURE_RUNNING] = "RUNNING",
-    [FUTURE_CANCELLED] = "CANCELLED",
-    [FUTURE_NOTIFIED] = "CANCELLED_AND_NOTIFIED",
+    [FUTURE_PENDING] = "PENDING",     [FUTURE_RUNNING] = "RUNNING",
+    [FUTURE_CANCELLED] = "CANCELLED", [FUTURE_NOTIFIED] = "CANCELLED_AND_NOTIFIED",
     [FUTURE_FINISHED] = "FINISHED",
 };
 
@@ -451,6 +449,13 @@ Future_add_done_callback(Future *f, PyObject *fn)
     Py_RETURN_NONE;
 }
 
+/* Whether exc is concurrent.futures.CancelledError. */
+bool
+future_is_cancelled_error(PyObject *exc)
+{
+    return PyErr_GivenExceptionMatches(exc, hooks.cancelled_error);
+}
+
 /* ---- what executors call ---------------------------------------------------------------- */
 
 static PyObject *
@@ -579,7 +584,8 @@ Future_waiters(Future *f, PyObject *list)
         f->waiters = Py_NewRef(list);
     }
     PyObject *r = Py_NewRef(f->waiters);
-    if (is_done(f) && f->state != FUTURE_CANCELLED && f->holders > 0 && f->shown < FUTURE_NOTIFIED) {
+    if (is_done(f) && f->state != FUTURE_CANCELLED && f->holders > 0 &&
+        f->shown < FUTURE_NOTIFIED) {
         f->owes = true; /* added by who still sees it undone */
     }
     UNLOCK(&f->mu);
@@ -620,7 +626,7 @@ Future_run(Future *f, PyObject *unused)
         return NULL;
     }
     if (f->fn == NULL || !future_begin(f)) {
-        return invalid_state(f, "_run");
+        Py_RETURN_NONE; /* cancelled */
     }
     f->outcome = future_run_task(m, f, NULL, &f->failure);
     return Py_NewRef(f->failure != NULL ? f->failure : Py_None);
@@ -633,7 +639,7 @@ Future_finish(Future *f, PyObject *unused)
     News news = {0};
     (void)unused;
     if (f->outcome == NULL && f->failure == NULL) {
-        return invalid_state(f, "_finish");
+        Py_RETURN_NONE; /* cancelled */
     }
     PyObject *result = f->outcome, *exc = f->failure;
     f->outcome = f->failure = NULL;
@@ -674,10 +680,8 @@ static PyObject *
 Future_repr(Future *f)
 {
     static const char *const word[] = {
-        [FUTURE_PENDING] = "pending",
-        [FUTURE_RUNNING] = "running",
-        [FUTURE_CANCELLED] = "cancelled",
-        [FUTURE_NOTIFIED] = "cancelled",
+        [FUTURE_PENDING] = "pending",     [FUTURE_RUNNING] = "running",
+        [FUTURE_CANCELLED] = "cancelled", [FUTURE_NOTIFIED] = "cancelled",
         [FUTURE_FINISHED] = "finished",
     };
     FutureState s = state_of(f);
@@ -818,8 +822,8 @@ static PyType_Slot future_slots[] = {
 static PyType_Spec future_spec = {
     .name = "goroutines._runtime.Future",
     .basicsize = sizeof(Future),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = future_slots,
 };
 

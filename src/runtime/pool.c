@@ -12,12 +12,13 @@
  * the first that comes, while a task that blocks holds up nobody: whenever it
  * parks, the next worker is on its way, until `size` of them are busy.
  *
- * Places.  A goroutine stays on its thread, and a thread may be busy with
- * something else than the runtime for long.  So a submit sends only for
- * workers of its own thread, which it will let run when it waits; an idle one
- * of another thread is sent home instead (evicted), if there would be too
- * many.  A thread that runs an asyncio loop never lets goroutines run: its
- * tasks go to a thread of their own, the place AWAY.
+ * Places.  A goroutine stays on its thread, where it runs when that waits in
+ * the runtime.  The main thread does so sooner or later, and so does one that
+ * is in run(): what they submit is run by workers of the same thread.  Other
+ * threads may block elsewhere for long, or end, and one that runs an asyncio
+ * loop never lets goroutines run: their tasks go to a thread that does nothing
+ * else, the place AWAY.  A submit sends for workers of its place only; if that
+ * would be one too many, an idle one of another place goes home (evict).
  *
  * Invariants, with p->mu held:
  *   - nworkers counts those that were started and have not left, evicted ones
@@ -100,7 +101,8 @@ loop_runs_here(void)
 static inline const void *
 place_of(M *m)
 {
-    if (m == away_m) {
+    G *g = m->curg != NULL ? m->curg : m->g0;
+    if (m == away_m || (!m->is_main && g->run == NULL)) {
         return AWAY;
     }
     int loop = loop_runs_here();
@@ -415,14 +417,18 @@ serve(M *m, Worker *w, Future *f)
     if (LIKELY(future_begin(f))) {
         News news = {0};
         PyObject *exc, *result = future_run_task(m, f, p->delegate, &exc);
-        int64_t *counter = exc == NULL ? &p->completed : &p->failed;
-        if (UNLIKELY(f->state != FUTURE_RUNNING)) {
-            counter = &p->cancelled;
+        FutureState state = FUTURE_FINISHED;
+        if (UNLIKELY(p->delegate != NULL && exc != NULL && future_is_cancelled_error(exc))) {
+            state = FUTURE_NOTIFIED; /* as the executor's is */
+            Py_CLEAR(exc);
         }
+        int64_t *counter = state == FUTURE_NOTIFIED ? &p->cancelled
+                           : exc != NULL            ? &p->failed
+                                                    : &p->completed;
         count_end(p, counter); /* before anybody hears of it */
         Py_CLEAR(f->pool);
-        if (UNLIKELY(!future_settle(f, FUTURE_FINISHED, result, exc, &news))) {
-            LOCK(&p->mu); /* cancelled through its executor meanwhile */
+        if (UNLIKELY(!future_settle(f, state, result, exc, &news))) {
+            LOCK(&p->mu); /* cancelled through its executor just now */
             --*counter;
             p->cancelled++;
             UNLOCK(&p->mu);
@@ -835,9 +841,9 @@ Pool_repr(Pool *p)
     if (name == NULL) {
         return NULL;
     }
-    PyObject *r = PyUnicode_FromFormat(
-        "<Pool%U size=%zd running=%zd idle=%zd waiting=%zd%s at %p>", name, p->size, p->nrunning,
-        p->nidle, p->nqueued, p->open ? "" : " shut down", p);
+    PyObject *r = PyUnicode_FromFormat("<Pool%U size=%zd running=%zd idle=%zd waiting=%zd%s at %p>",
+                                       name, p->size, p->nrunning, p->nidle, p->nqueued,
+                                       p->open ? "" : " shut down", p);
     Py_DECREF(name);
     return r;
 }
@@ -905,8 +911,7 @@ static PyMethodDef pool_methods[] = {
 static PyMemberDef pool_members[] = {
     {"size", T_PYSSIZET, offsetof(Pool, size), READONLY,
      PyDoc_STR("How many goroutines may work.")},
-    {"running", T_PYSSIZET, offsetof(Pool, nrunning), READONLY,
-     PyDoc_STR("How many tasks run.")},
+    {"running", T_PYSSIZET, offsetof(Pool, nrunning), READONLY, PyDoc_STR("How many tasks run.")},
     {"idle", T_PYSSIZET, offsetof(Pool, nidle), READONLY,
      PyDoc_STR("How many goroutines wait for a task.")},
     {"waiting", T_PYSSIZET, offsetof(Pool, nqueued), READONLY,
@@ -929,8 +934,8 @@ static PyType_Slot pool_slots[] = {
 static PyType_Spec pool_spec = {
     .name = "goroutines._runtime.Pool",
     .basicsize = sizeof(Pool),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags =
+        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = pool_slots,
 };
 
@@ -943,22 +948,46 @@ static PyType_Slot worker_slots[] = {
 static PyType_Spec worker_spec = {
     .name = "goroutines._runtime.PoolWorker",
     .basicsize = sizeof(Worker),
-    .flags =
-        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = worker_slots,
 };
 
-/* What pool.py supplies. */
 PyObject *
-pool_set_hooks(PyObject *mod, PyObject *args)
+pool_set_full(PyObject *mod, PyObject *exception)
 {
-    PyObject *full, *start;
     (void)mod;
-    if (!PyArg_ParseTuple(args, "OO:_set_pool_hooks", &full, &start)) {
+    Py_XSETREF(hooks.pool_full, Py_NewRef(exception));
+    Py_RETURN_NONE;
+}
+
+PyObject *
+pool_set_away_hook(PyObject *mod, PyObject *start)
+{
+    (void)mod;
+    Py_XSETREF(hooks.start_away, Py_NewRef(start));
+    Py_RETURN_NONE;
+}
+
+/* For a Group's tasks: go(fn), but AWAY from an asyncio loop. */
+PyObject *
+pool_go_where_it_runs(PyObject *mod, PyObject *fn)
+{
+    M *m = getm();
+    (void)mod;
+    if (m == NULL || may_start(fn) < 0) {
         return NULL;
     }
-    Py_XSETREF(hooks.pool_full, Py_NewRef(full));
-    Py_XSETREF(hooks.start_away, Py_NewRef(start));
+    int loop = loop_runs_here();
+    if (loop != 0) {
+        return loop < 0 ? NULL : PyObject_CallOneArg(hooks.start_away, fn);
+    }
+    G *g = g_new(m, fn, NULL, 0, NULL);
+    if (g == NULL) {
+        return NULL;
+    }
+    Py_CLEAR(g->ps.context); /* the task brings its own */
+    g_start(m, g);
+    Py_DECREF(g);
     Py_RETURN_NONE;
 }
 

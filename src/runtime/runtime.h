@@ -616,11 +616,14 @@ HIDDEN bool future_begin(Future *f);
 HIDDEN PyObject *future_run_task(M *m, Future *f, PyObject *through, PyObject **exc);
 HIDDEN bool future_settle(Future *f, FutureState state, PyObject *result, PyObject *exc, News *n);
 HIDDEN void future_drop_task(Future *f);
+HIDDEN bool future_is_cancelled_error(PyObject *exc);
 HIDDEN int future_tell(Future *f, News *n);
 HIDDEN PyObject *future_set_hooks(PyObject *mod, PyObject *args);
 HIDDEN int future_add_types(PyObject *mod);
 HIDDEN void pool_unqueue(Future *f);
-HIDDEN PyObject *pool_set_hooks(PyObject *mod, PyObject *args);
+HIDDEN PyObject *pool_set_full(PyObject *mod, PyObject *exception);
+HIDDEN PyObject *pool_set_away_hook(PyObject *mod, PyObject *start);
+HIDDEN PyObject *pool_go_where_it_runs(PyObject *mod, PyObject *fn);
 HIDDEN int pool_add_types(PyObject *mod);
 
 /* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
