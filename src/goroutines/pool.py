@@ -374,14 +374,14 @@ class _Delegate:
         back = WaitGroup()
         back.add()
         foreign.add_done_callback(lambda _: back.done())
-        future._delegate(foreign)
+        future._foreign = foreign
         try:
             back.wait()
         except BaseException:
             foreign.cancel()
             raise
         finally:
-            future._delegate(None)
+            future._foreign = None
         return foreign.result()
 
 

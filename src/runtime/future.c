@@ -592,17 +592,6 @@ Future_waiters(Future *f, PyObject *list)
     return r;
 }
 
-static PyObject *
-Future_delegate(Future *f, PyObject *foreign)
-{
-    LOCK(&f->mu);
-    PyObject *old = f->foreign;
-    f->foreign = foreign == Py_None ? NULL : Py_NewRef(foreign);
-    UNLOCK(&f->mu);
-    Py_XDECREF(old);
-    Py_RETURN_NONE;
-}
-
 /* Future._task(fn, /, *args, **kwargs): pending, for _run. */
 static PyObject *
 Future_task(PyObject *type, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -674,6 +663,28 @@ Future_get_exception(Future *f, void *unused)
     (void)unused;
     bool there = state_of(f) == FUTURE_FINISHED && f->exc != NULL;
     return Py_NewRef(there ? f->exc : Py_None);
+}
+
+static PyObject *
+Future_get_foreign(Future *f, void *unused)
+{
+    (void)unused;
+    LOCK(&f->mu);
+    PyObject *foreign = Py_NewRef(f->foreign != NULL ? f->foreign : Py_None);
+    UNLOCK(&f->mu);
+    return foreign;
+}
+
+static int
+Future_set_foreign(Future *f, PyObject *foreign, void *unused)
+{
+    (void)unused;
+    LOCK(&f->mu);
+    PyObject *old = f->foreign;
+    f->foreign = foreign == NULL || foreign == Py_None ? NULL : Py_NewRef(foreign);
+    UNLOCK(&f->mu);
+    Py_XDECREF(old);
+    return 0;
 }
 
 static PyObject *
@@ -793,7 +804,6 @@ static PyMethodDef future_methods[] = {
     METHOD("_hold", Future_hold, METH_NOARGS, NULL),
     METHOD("_let_go", Future_let_go, METH_NOARGS, NULL),
     METHOD("_waiters_or", Future_waiters, METH_O, NULL),
-    METHOD("_delegate", Future_delegate, METH_O, NULL),
     METHOD("_task", Future_task, FASTKW | METH_CLASS, NULL),
     METHOD("_run", Future_run, METH_NOARGS, NULL),
     METHOD("_finish", Future_finish, METH_NOARGS, NULL),
@@ -804,6 +814,7 @@ static PyGetSetDef future_getset[] = {
     {"_state", (getter)Future_get_state, NULL, NULL, NULL},
     {"_result", (getter)Future_get_result, NULL, NULL, NULL},
     {"_exception", (getter)Future_get_exception, NULL, NULL, NULL},
+    {"_foreign", (getter)Future_get_foreign, (setter)Future_set_foreign, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

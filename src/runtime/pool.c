@@ -29,8 +29,8 @@
  *     it into the queue, so nobody overtakes;
  *   - if nobody works and nothing is queued, nobody waits for the end.
  *
- * The end of a run() ends its workers.  The last one cancels what is queued,
- * so that nobody waits for what nobody will do.
+ * The end of a run() ends its workers, who cancel what was submitted in it and
+ * has not begun; so nobody waits for what nobody will do.
  *
  * Lock order: p->mu -> a Future's mu.  Nothing is called with p->mu held.
  */
@@ -57,7 +57,7 @@ typedef struct {
     G *g;       /* borrowed, valid while it is parked */
     const void *place;
     bool began, evicted;
-    bool in_run; /* of a run(): dies with it */
+    const Run *run; /* dies with it; to compare */
 } Worker;
 
 static PyTypeObject *pool_type, *worker_type;
@@ -192,21 +192,26 @@ pool_unqueue(Future *f)
     }
 }
 
-/* Take all that is queued away, as a list through `next`. */
+/* Take what is queued away (run: only what was submitted in that), as a list
+ * through `next`. */
 static Future *
-take_all(Pool *p)
+take_away(Pool *p, const Run *run)
 {
-    Future *all = p->head;
-    for (Future *f = all; f != NULL; f = f->next) {
-        f->queued = false;
+    Future *all = NULL, **end = &all, *next;
+    for (Future *f = p->head; f != NULL; f = next) {
+        next = f->next;
+        if (run == NULL || f->run == run) {
+            unlink_task(p, f);
+            p->cancelled++;
+            f->next = NULL;
+            *end = f;
+            end = &f->next;
+        }
     }
-    p->cancelled += p->nqueued;
-    p->head = p->tail = NULL;
-    p->nqueued = 0;
     return all;
 }
 
-/* Cancel the futures of take_all. */
+/* Cancel the futures of take_away. */
 static void
 cancel_all(Future *f)
 {
@@ -275,7 +280,8 @@ start_worker(M *m, Pool *p, const void *place)
     w->pool = (Pool *)Py_NewRef((PyObject *)p);
     w->g = NULL;
     w->place = place;
-    w->began = w->evicted = w->in_run = false;
+    w->began = w->evicted = false;
+    w->run = NULL;
     int r = 0;
     if (place == AWAY && m != away_m) {
         PyObject *done = PyObject_CallOneArg(hooks.start_away, (PyObject *)w);
@@ -288,7 +294,7 @@ start_worker(M *m, Pool *p, const void *place)
         r = g == NULL ? -1 : 0;
         if (g != NULL) {
             Py_CLEAR(g->ps.context); /* tasks bring theirs */
-            w->in_run = parent->run != NULL;
+            w->run = parent->run;
             g_start(m, g);
             Py_DECREF(g);
         }
@@ -445,17 +451,15 @@ serve(M *m, Worker *w, Future *f)
     return r;
 }
 
-/* A worker is no more: p->mu is held, and given up.  `over`: of what it cannot
- * do now that its run is over. */
+/* A worker is no more.  run: the one that is over, and it and its tasks with
+ * it, or NULL.  p->mu is held, and given up. */
 static void
-leave(Pool *p, bool over)
+leave(Pool *p, const Run *run)
 {
-    Future *orphans = NULL;
+    Future *orphans = run != NULL ? take_away(p, run) : NULL;
     G *wake = NULL;
     p->nworkers--;
-    if (over && p->nworkers == 0) {
-        orphans = take_all(p);
-    }
+    admit(p, &wake);
     if (p->nworkers == 0 && p->head == NULL) {
         waitq_wake_all(&p->joiners, &wake);
     }
@@ -464,6 +468,7 @@ leave(Pool *p, bool over)
     cancel_all(orphans);
 }
 
+/* The end of a worker's goroutine.  p->mu is held, and given up. */
 static void
 leave_for_good(M *m, Worker *w)
 {
@@ -473,7 +478,7 @@ leave_for_good(M *m, Worker *w)
         UNLOCK(&p->mu);
         return;
     }
-    leave(p, exits && w->g->run != NULL);
+    leave(p, exits ? w->g->run : NULL);
     LOCK(&p->mu);
     if (dispatch(m, p, exits ? AWAY : w->place) < 0) {
         PyErr_WriteUnraisable((PyObject *)p);
@@ -528,7 +533,7 @@ Worker_dealloc(Worker *w)
         PyObject *raised = take_raised();
         LOCK(&w->pool->mu);
         arrive(w);
-        leave(w->pool, w->in_run);
+        leave(w->pool, w->run);
         if (raised != NULL) {
             set_raised(raised);
         }
@@ -653,6 +658,7 @@ pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
         return NULL;
     }
     f->pool = Py_NewRef(self);
+    f->run = (m->curg != NULL ? m->curg : m->g0)->run;
     if (queue_task(m, p, f, wait) < 0) {
         Py_CLEAR(f->pool);
         Py_DECREF(f);
@@ -738,7 +744,7 @@ pool_close(Pool *p, bool cancel)
         wake = sg->g;
     }
     if (cancel) {
-        orphans = take_all(p);
+        orphans = take_away(p, NULL);
     }
     while ((w = claim_idler(p, NULL)) != NULL) {
         w->g->schedlink = wake;
@@ -862,7 +868,7 @@ Pool_traverse(Pool *p, visitproc visit, void *arg)
 static int
 Pool_clear(Pool *p)
 {
-    Future *f = p->nworkers == 0 ? take_all(p) : NULL;
+    Future *f = p->nworkers == 0 ? take_away(p, NULL) : NULL;
     while (f != NULL) {
         Future *next = f->next;
         Py_DECREF(f);

@@ -599,6 +599,7 @@ typedef struct Future {
     PyObject *context;             /* a contextvars context, or NULL */
     PyObject *outcome, *failure;   /* of a Group's task, between _run and _finish */
     PyObject *pool;                /* owned; of who made it RUNNING or NOTIFIED */
+    const Run *run;                /* that it was submitted in: to compare */
     struct Future *next, *prev;    /* in the pool's queue; guarded by its mu */
 } Future;
 
