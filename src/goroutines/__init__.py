@@ -6,6 +6,9 @@ Layout of the package:
 - ``errors``     what it raises
 - ``_panic``     uncaught exceptions, deadlock reports, the dump
 - ``_defer``     ``@defers``, ``defer``, ``recover``
+- ``_future``    futures that are concurrent.futures' too
+- ``pool``       the goroutine pool, an Executor
+- ``group``      structured concurrency, singleflight
 - ``runtime``    settings and introspection
 - ``__main__``   the command line
 """
@@ -46,6 +49,11 @@ from goroutines._runtime import (
 )
 from goroutines.errors import ChannelClosed, Deadlock, GoroutineExit, Panic
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from goroutines.group import Group
+    from goroutines.pool import Pool
+
 __all__ = [
     "Case",
     "Chan",
@@ -54,9 +62,11 @@ __all__ = [
     "Deadlock",
     "Goroutine",
     "GoroutineExit",
+    "Group",
     "Mutex",
     "Once",
     "Panic",
+    "Pool",
     "RWMutex",
     "Receiver",
     "Select",
@@ -81,6 +91,24 @@ __all__ = [
     "set_return",
     "sleep",
 ]
+
+_LATER = {"Group": "goroutines.group", "Pool": "goroutines.pool"}
+"""What is imported when it is first used: concurrent.futures takes longer than all the rest."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 __version__ = "0.1.0.dev0"
 

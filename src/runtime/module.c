@@ -413,6 +413,11 @@ static PyMethodDef functions[] = {
        "unless 1 <= n <= 100000."),
     FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
+    FN("_set_future_hooks", future_set_hooks, METH_VARARGS,
+       "_set_future_hooks(Future, CancelledError, InvalidStateError, callback_failed)"),
+    FN("_set_pool_full", pool_set_full, METH_O, "_set_pool_full(PoolFull)"),
+    FN("_set_away_hook", pool_set_away_hook, METH_O, "_set_away_hook(start): _away.py's"),
+    FN("_go_where_it_runs", pool_go_where_it_runs, METH_O, "_go_where_it_runs(fn): for Group"),
     FN("_after_fork", rt_after_fork, METH_NOARGS, "For os.register_at_fork, in the child."),
     FN("_shutdown", rt_shutdown, METH_NOARGS, "For atexit."),
     FN("_gc_event", rt_gc_event, METH_VARARGS, "For gc.callbacks."),
@@ -450,7 +455,8 @@ module_exec(PyObject *mod)
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
         mutex_add_types(mod) < 0 || semaphore_add_types(mod) < 0 || cond_add_types(mod) < 0 ||
         once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
-        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || threads_init() < 0) {
+        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
+        pool_add_types(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

@@ -46,6 +46,10 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_GOEXIT] = "goexit",
     [WAIT_RUN] = "end of run",
     [WAIT_QUIET] = "all blocked",
+    [WAIT_FUTURE] = "future",
+    [WAIT_POOL_IDLE] = "pool: no work",
+    [WAIT_POOL_ROOM] = "pool: submit",
+    [WAIT_POOL_END] = "pool: shutdown",
 };
 
 /* Other work is looked for each so many switches even when the queue is full. */

@@ -97,6 +97,10 @@ typedef enum {
     WAIT_GOEXIT,
     WAIT_RUN,
     WAIT_QUIET,
+    WAIT_FUTURE,
+    WAIT_POOL_IDLE,
+    WAIT_POOL_ROOM,
+    WAIT_POOL_END,
     WAIT_REASONS
 } WaitReason;
 
@@ -618,6 +622,66 @@ HIDDEN int once_add_types(PyObject *mod);
 HIDDEN int atomic_add_types(PyObject *mod);
 HIDDEN int cache_add_types(PyObject *mod);
 HIDDEN void cache_full_collection(void);
+
+/* ---- future.c, pool.c -------------------------------------------------------------------------- */
+
+typedef enum { /* from CANCELLED on it is done */
+               FUTURE_PENDING,
+               FUTURE_RUNNING,
+               FUTURE_CANCELLED, /* by hand: set_running_or_notify_cancel is to come */
+               FUTURE_NOTIFIED,  /* cancelled, and whoever would have done it knows */
+               FUTURE_FINISHED,
+} FutureState;
+
+/* concurrent.futures.Future and the task behind it.  What has no other word
+ * is guarded by mu. */
+typedef struct Future {
+    PyObject_HEAD
+    Lock mu;
+    _Atomic(uint8_t) state; /* FutureState; written under mu, read by all */
+    uint8_t shown;          /* what `_state` says while there are holders */
+    bool owes;              /* done while held: tell the waiters later */
+    bool is_task;           /* cancelling is final: nobody has to notice */
+    bool queued;            /* stands in pool's queue; guarded by the pool's mu */
+    int holders;            /* of its `_condition` */
+    PyObject *result, *exc; /* owned; one of them once FINISHED, then constant */
+    PyObject *callbacks;    /* owned list, or NULL */
+    PyObject *waiters;      /* owned list: concurrent.futures', or NULL */
+    PyObject *foreign;      /* owned future of the executor that does the work, or NULL */
+    WaitQ q;
+
+    /* The task, owned: of who runs it, or cancelled it before. */
+    PyObject *fn, *args, *kwnames; /* args: positional, then keyword values; or NULL */
+    PyObject *context;             /* a contextvars context, or NULL */
+    PyObject *outcome, *failure;   /* of a Group's task, between _run and _finish */
+    PyObject *pool;                /* owned; of who made it RUNNING or NOTIFIED */
+    const Run *run;                /* that it was submitted in: to compare */
+    struct Future *next, *prev;    /* in the pool's queue; guarded by its mu */
+} Future;
+
+/* Whom to tell that a future is done. */
+typedef struct {
+    G *wake;
+    PyObject *waiters, *callbacks;
+} News;
+
+extern HIDDEN PyTypeObject *future_type;
+
+HIDDEN Future *future_new_task(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
+                               PyObject *kwnames);
+HIDDEN bool future_begin(Future *f);
+HIDDEN PyObject *future_run_task(M *m, Future *f, PyObject *through, PyObject **exc);
+HIDDEN bool future_settle(Future *f, FutureState state, PyObject *result, PyObject *exc, News *n);
+HIDDEN void future_drop_task(Future *f);
+HIDDEN bool future_is_cancelled_error(PyObject *exc);
+HIDDEN int future_tell(Future *f, News *n);
+HIDDEN PyObject *future_set_hooks(PyObject *mod, PyObject *args);
+HIDDEN int future_add_types(PyObject *mod);
+HIDDEN void pool_unqueue(Future *f);
+HIDDEN PyObject *pool_set_full(PyObject *mod, PyObject *exception);
+HIDDEN PyObject *pool_set_away_hook(PyObject *mod, PyObject *start);
+HIDDEN PyObject *pool_go_where_it_runs(PyObject *mod, PyObject *fn);
+HIDDEN int pool_add_types(PyObject *mod);
 
 /* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
 
