@@ -319,9 +319,9 @@ pending_for_main(void *unused)
     return 0;
 }
 
-/* Before a wait: raise what must not wait.  0 if g may park, else -1. */
-int
-park_check(M *m, G *g)
+/* Raise for who must not leave the processor.  0 if g may, else -1. */
+static int
+yield_check(M *m, G *g)
 {
     TORTURE(m);
     if (UNLIKELY(g == NULL)) {
@@ -341,14 +341,21 @@ park_check(M *m, G *g)
         PyErr_SetNone(sched.goroutine_exit);
         return -1;
     }
-    if (UNLIKELY(g->scope != NULL) && scope_ended(g)) {
-        return scope_raise(g);
-    }
     if (UNLIKELY(sched.finalizing) && interpreter_finalizing()) {
         PyErr_SetString(PyExc_RuntimeError, "cannot wait: the interpreter is shutting down");
         return -1;
     }
     return 0;
+}
+
+/* Before a wait: raise what must not wait.  0 if g may park, else -1. */
+int
+park_check(M *m, G *g)
+{
+    if (yield_check(m, g) < 0) {
+        return -1;
+    }
+    return UNLIKELY(g->scope != NULL) && scope_ended(g) ? scope_raise(g) : 0;
 }
 
 /* What may have come for g between its park_check and g_will_wait. */
@@ -407,7 +414,7 @@ gosched(M *m)
     if (UNLIKELY(m->in_gc)) {
         return 0; /* a finalizer in the collector cannot let others run */
     }
-    if (park_check(m, g) < 0) {
+    if (yield_check(m, g) < 0) {
         return -1;
     }
     if (m->runq.head == NULL) { /* who polls with gosched waits for one of these */

@@ -383,12 +383,19 @@ look_and_wait(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, Outcome *out)
     if (order_make(&order, cases, n) < 0) {
         return -1;
     }
-    if (ns != 0 && UNLIKELY(park_needs_check(m)) && park_check(m, m->curg) < 0) {
-        order_free(&order);
-        return -1;
-    }
     order_lock(&order);
     int r = do_one(m, cases, n, out, &wake);
+    if (r == 0 && ns != 0 && UNLIKELY(park_needs_check(m))) {
+        order_unlock(&order);
+        goready_all(wake);
+        wake = NULL;
+        if (park_check(m, m->curg) < 0) {
+            order_free(&order);
+            return -1;
+        }
+        order_lock(&order);
+        r = do_one(m, cases, n, out, &wake); /* the check let others run */
+    }
     if (r == 0 && ns != 0 && wake == NULL) {
         r = wait_for_one(m, cases, n, ns, &order, out);
     }
