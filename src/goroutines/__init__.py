@@ -48,6 +48,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from goroutines.group import Group
     from goroutines.pool import Pool
+del TYPE_CHECKING
 
 __all__ = [
     "Case",
