@@ -53,6 +53,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from goroutines.group import Group
     from goroutines.pool import Pool
+del TYPE_CHECKING
 
 __all__ = [
     "Case",

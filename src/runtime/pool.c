@@ -529,11 +529,17 @@ static void
 Worker_dealloc(Worker *w)
 {
     PyTypeObject *type = Py_TYPE(w);
-    if (!w->began) { /* its run ended before it began */
+    if (!w->began) { /* its run ended before it began, or it could not be started */
         PyObject *raised = take_raised();
         LOCK(&w->pool->mu);
         arrive(w);
         leave(w->pool, w->run);
+        if (w->run != NULL && tls_m != NULL) {
+            LOCK(&w->pool->mu);
+            if (dispatch(tls_m, w->pool, AWAY) < 0) {
+                PyErr_WriteUnraisable((PyObject *)w->pool);
+            }
+        }
         if (raised != NULL) {
             set_raised(raised);
         }
