@@ -329,7 +329,10 @@ def test_cancelling_what_an_executor_has_not_begun() -> None:
         running = pool.submit(go_on.wait)
         queued = pool.submit(go_on.wait)
         until(lambda: queued._foreign is not None, "that both were handed over")
-        until(lambda: running._foreign is not None and running._foreign.running(), "that the first runs there")
+        until(
+            lambda: running._foreign is not None and running._foreign.running(),
+            "that the first runs there",
+        )
         assert queued.cancel()
         assert queued.cancelled()
         assert not running.cancel()

@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar, cast
 from goroutines._runtime import Cache as Pool
 from goroutines._runtime import Cond, Mutex, Once, RWMutex, Semaphore, WaitGroup
 
+from goroutines.sync import atomic
+
 __all__ = [
     "Cond",
     "Map",
@@ -22,6 +24,7 @@ __all__ = [
     "RWMutex",
     "Semaphore",
     "WaitGroup",
+    "atomic",
     "once_func",
     "once_value",
 ]
