@@ -19,7 +19,7 @@ import goroutines
 from goroutines import Chan, Pool, current, go, gosched, run, runtime, sleep
 from goroutines.pool import PoolFull
 
-from .conftest import EXACT_ORDER, dead, in_thread, parked, run_program, scaled, until
+from .conftest import EXACT_ORDER, dead, in_thread, run_program, scaled, until
 
 
 class Door:

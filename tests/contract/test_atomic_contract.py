@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from goroutines.sync.atomic import Bool, Int64, Value
 
 from goroutines import gosched, sync
+from goroutines.sync.atomic import Bool, Int64, Value
 
 from ..conftest import Token, all_of, scaled, until
 

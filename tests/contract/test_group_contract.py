@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from goroutines.group import Group, singleflight
 
 import goroutines
 from goroutines import Chan, go, gosched, num_goroutine, recv_ok, runtime, select
 from goroutines.context import Canceled, background, with_cancel, with_value
+from goroutines.group import Group, singleflight
 
 from ..conftest import all_of, dead, in_thread, parked, run_program, scaled, until
 from .tools import LONG, Gate, Meter, outcome

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from goroutines.pool import Pool, PoolFull
 
 import goroutines
 from goroutines import Chan, WaitGroup, current, go, gosched, num_goroutine, runtime
 from goroutines.context import Canceled, background, scope, with_cancel
+from goroutines.pool import Pool, PoolFull
 
 from ..conftest import dead, in_thread, parked, run_program, scaled, until
 from .tools import LONG, Gate, Meter, outcome

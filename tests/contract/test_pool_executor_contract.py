@@ -14,9 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import pytest
-from goroutines.pool import Pool, PoolFull
 
 from goroutines import Chan, go, num_goroutine
+from goroutines.pool import Pool, PoolFull
 
 from ..conftest import dead, in_thread, parked, run_program, until
 from .tools import LONG

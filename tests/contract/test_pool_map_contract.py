@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from goroutines.pool import Pool
 
 from goroutines import go, gosched, sleep
+from goroutines.pool import Pool
 
 from ..conftest import Token, in_thread, parked, scaled, until
 from .tools import Gate, Meter, outcome

@@ -8,6 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+import goroutines
+from goroutines import WaitGroup, go, gosched, runtime, sleep, sync
+from goroutines.context import Canceled, background, scope, with_cancel
 from goroutines.sync import (
     Cond,
     Mutex,
@@ -17,10 +21,6 @@ from goroutines.sync import (
     once_func,
     once_value,
 )
-
-import goroutines
-from goroutines import WaitGroup, go, gosched, runtime, sleep, sync
-from goroutines.context import Canceled, background, scope, with_cancel
 
 from ..conftest import Token, all_of, dead, in_thread, parked, run_program, scaled, until
 from .tools import Gate, Meter, outcome

@@ -9,9 +9,9 @@ import weakref
 from typing import Any
 
 import pytest
-from goroutines.sync import Map, Pool, Semaphore
 
 from goroutines import go, gosched
+from goroutines.sync import Map, Pool, Semaphore
 
 from ..conftest import Token, all_of, dead, in_thread, parked, scaled, until
 from .tools import outcome

@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from goroutines._runtime import Cache as Pool
 from goroutines._runtime import Cond, Mutex, Once, RWMutex, Semaphore, WaitGroup
-
 from goroutines.sync import atomic
 
 __all__ = [
