@@ -108,7 +108,9 @@ class _Condition:
         self.release()
 
 
-class Future(_runtime.Future[T], concurrent.futures.Future[T]):
+class Future(  # pyright: ignore[reportIncompatibleMethodOverride] - no keywords
+    _runtime.Future[T], concurrent.futures.Future[T]
+):
     """The result of a task, once there is one; a `concurrent.futures.Future`.
 
     Made by `Pool.submit` and `Group.go`. Waiting for it parks the goroutine and works in

@@ -93,7 +93,6 @@ class Pool(_runtime.Pool, concurrent.futures.Executor):
     def map(
         self,
         fn: Callable[..., R],
-        /,
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,

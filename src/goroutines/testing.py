@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from goroutines import _runtime
 from goroutines._runtime import Goroutine, current, goroutines, sleep
@@ -16,7 +16,7 @@ __all__ = ["fake_clock", "no_leaks", "wait_all_blocked"]
 
 
 @contextlib.contextmanager
-def fake_clock() -> Iterator[None]:
+def fake_clock() -> Generator[None]:
     """Stop the runtime's clock in the block; it jumps whenever all goroutines wait.
 
     Inside, `goroutines.time.now()` stands still while anything can run, and goes to the
@@ -55,7 +55,7 @@ def _left(before: set[Goroutine], grace: float) -> list[Goroutine]:
 
 
 @contextlib.contextmanager
-def no_leaks(grace: float = 1.0) -> Iterator[None]:
+def no_leaks(grace: float = 1.0) -> Generator[None]:
     """Raise AssertionError if goroutines started in the block are alive after it.
 
     They get `grace` seconds to end. The error names each with what it waits for and where
