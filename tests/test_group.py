@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from goroutines import Chan, Group, GoroutineExit, go, gosched, run, runtime, sleep
+from goroutines import Chan, GoroutineExit, Group, go, gosched, run, runtime, sleep
 from goroutines.context import Canceled, background, scope, with_cancel, with_timeout
 
 from .conftest import Token, dead, in_thread, parked, run_program, until
