@@ -22,8 +22,9 @@ def fake_clock() -> Iterator[None]:
     Inside, `goroutines.time.now()` stands still while anything can run, and goes to the
     next timer when nothing can: ``sleep(3600)`` takes no time and an hour passes. A call in
     `blocking()` holds the clock until it is done. What the standard library's `time` tells
-    is the real time. Afterwards the clock goes on from where it stood. Raises RuntimeError
-    when nested.
+    is the real time. After the block the real clock is back; what was armed in it keeps
+    the time that it had left, except tickers and timers with a channel: do not take them
+    along. Raises RuntimeError when nested.
     """
     if not _runtime._freeze_clock(True):
         raise RuntimeError("fake_clock() is in use already")

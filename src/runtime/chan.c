@@ -206,11 +206,7 @@ static int chan_recv(M *m, Chan *c, PyObject **v, int64_t ns);
 static NOINLINE int
 chan_recv_again(M *m, Chan *c, PyObject **v, int64_t ns, int64_t began)
 {
-    if (ns > 0 && ns != FOREVER) {
-        int64_t left = ns - (clock_now() - began);
-        ns = left > 0 ? left : 0;
-    }
-    return chan_recv(m, c, v, ns);
+    return chan_recv(m, c, v, time_left(ns, began));
 }
 
 static NOINLINE int

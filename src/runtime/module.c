@@ -34,6 +34,86 @@ may_start(PyObject *fn)
     return 0;
 }
 
+/* Put a call's arguments, positional or by name, into out[], which is as long as
+ * `names` (ended by NULL); NULL stands for what was not given.  The first
+ * `required` must be.  0, or -1 with TypeError. */
+int
+named_args(const char *who, const char *const *names, Py_ssize_t required, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames, PyObject **out)
+{
+    Py_ssize_t most = 0;
+    for (; names[most] != NULL; most++) {
+        out[most] = most < nargs ? args[most] : NULL;
+    }
+    if (nargs > most) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments, got %zd", who, most,
+                     nargs);
+        return -1;
+    }
+    for (Py_ssize_t k = 0; kwnames != NULL && k < PyTuple_GET_SIZE(kwnames); k++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
+        Py_ssize_t i = 0;
+        while (i < most && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) {
+            i++;
+        }
+        if (i == most || out[i] != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         i == most ? "%s() got an unexpected keyword argument %R"
+                                   : "%s() got two values for %R",
+                         who, name);
+            return -1;
+        }
+        out[i] = args[nargs + k];
+    }
+    for (Py_ssize_t i = 0; i < required; i++) {
+        if (out[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() needs the argument '%s'", who, names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The arguments of a method that takes (timeout=None). */
+int
+timeout_only(const char *who, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+             int64_t *ns)
+{
+    static const char *const names[] = {"timeout", NULL};
+    PyObject *timeout = NULL;
+    if (LIKELY(nargs == 0 && kwnames == NULL)) {
+        *ns = -1;
+        return 0;
+    }
+    if (named_args(who, names, 0, args, nargs, kwnames, &timeout) < 0) {
+        return -1;
+    }
+    return timeout_arg(timeout, ns);
+}
+
+/* ---- types ------------------------------------------------------------------------ */
+
+/* Of objects that own nothing and may have weak references. */
+void
+plain_dealloc(PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    PyObject_ClearWeakRefs(o);
+    type->tp_free(o);
+    Py_DECREF(type);
+}
+
+/* Make a type and its name in the module; NULL with an exception. */
+PyTypeObject *
+add_type(PyObject *mod, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(mod, spec, NULL);
+    if (type != NULL && PyModule_AddObjectRef(mod, strrchr(spec->name, '.') + 1, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return (PyTypeObject *)type;
+}
+
 /* ---- goroutines --------------------------------------------------------------------- */
 
 static PyObject *
@@ -222,15 +302,36 @@ rt_shutdown(PyObject *mod, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Whether a collection looks at all objects.  Without a GIL each one does. */
+static bool
+collects_all(PyObject *info)
+{
+#ifdef Py_GIL_DISABLED
+    (void)info;
+    return true;
+#else
+    PyObject *generation = PyDict_GetItemString(info, "generation");
+    return generation != NULL && PyLong_AsLong(generation) == 2;
+#endif
+}
+
 /* In gc.callbacks: no goroutine may leave its stack while the collector's
  * lists, whose heads are in that stack, are in use. */
 static PyObject *
 rt_gc_event(PyObject *mod, PyObject *args)
 {
+    const char *phase;
+    PyObject *info;
     (void)mod;
-    const char *phase = PyUnicode_AsUTF8(PyTuple_GET_ITEM(args, 0));
-    if (tls_m != NULL && phase != NULL) {
-        tls_m->in_gc = strcmp(phase, "start") == 0;
+    if (!PyArg_ParseTuple(args, "sO!:_gc_event", &phase, &PyDict_Type, &info)) {
+        return NULL;
+    }
+    bool start = strcmp(phase, "start") == 0;
+    if (tls_m != NULL) {
+        tls_m->in_gc = start;
+    }
+    if (start && collects_all(info)) {
+        cache_full_collection(); /* its destructors must not wait: in_gc is set */
     }
     Py_RETURN_NONE;
 }
@@ -352,8 +453,10 @@ module_exec(PyObject *mod)
     }
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
-        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 ||
-        future_add_types(mod) < 0 || pool_add_types(mod) < 0 || threads_init() < 0) {
+        mutex_add_types(mod) < 0 || semaphore_add_types(mod) < 0 || cond_add_types(mod) < 0 ||
+        once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
+        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
+        pool_add_types(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

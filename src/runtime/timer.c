@@ -646,7 +646,7 @@ static PyMethodDef functions[] = {
 };
 
 static PyTypeObject *
-add_type(PyObject *mod, PyType_Spec *spec, const char *name)
+add_timer_type(PyObject *mod, PyType_Spec *spec, const char *name)
 {
     PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(mod, spec, NULL);
     if (type == NULL || PyModule_AddObjectRef(mod, name, (PyObject *)type) < 0) {
@@ -659,7 +659,7 @@ add_type(PyObject *mod, PyType_Spec *spec, const char *name)
 int
 timer_add_types(PyObject *mod)
 {
-    timer_type = add_type(mod, &timer_spec, "Timer");
-    ticker_type = timer_type != NULL ? add_type(mod, &ticker_spec, "Ticker") : NULL;
+    timer_type = add_timer_type(mod, &timer_spec, "Timer");
+    ticker_type = timer_type != NULL ? add_timer_type(mod, &ticker_spec, "Ticker") : NULL;
     return ticker_type == NULL ? -1 : PyModule_AddFunctions(mod, functions);
 }
