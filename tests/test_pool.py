@@ -7,10 +7,14 @@ import concurrent.futures as cf
 import contextvars
 import io
 import itertools
+import math
+import multiprocessing
+import os
 import random
 import sys
 import threading
 import time
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import pytest
@@ -345,6 +349,62 @@ def test_executor_is_no_deadlock() -> None:
     """While only an executor's thread can wake anybody, nobody calls it a deadlock."""
     with cf.ThreadPoolExecutor(1) as threads, Pool(1, executor=threads) as pool:
         assert pool.submit(time.sleep, 0.2).result() is None
+
+
+def square(n: int) -> int:
+    """A task that another process can import."""
+    return n * n
+
+
+def test_lost_process() -> None:
+    """The end of a process is the exception of its tasks; the pool answers on."""
+    context = multiprocessing.get_context("spawn")
+    with cf.ProcessPoolExecutor(1, mp_context=context) as processes:
+        with Pool(2, executor=processes) as pool:
+            assert list(pool.map(square, range(5))) == [0, 1, 4, 9, 16]
+            assert isinstance(pool.submit(os._exit, 1).exception(), BrokenExecutor)
+            assert isinstance(pool.submit(square, 2).exception(), BrokenExecutor)
+        assert pool.stats() == (7, 5, 2, 0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreter pools came with 3.14")
+def test_interpreters() -> None:
+    """Interpreters do the work, and send back what it raises."""
+    with cf.InterpreterPoolExecutor(2) as interpreters:  # type: ignore[attr-defined]
+        with Pool(4, executor=interpreters) as pool:
+            assert sorted(pool.map(math.factorial, range(6), ordered=False)) == [
+                1, 1, 2, 6, 24, 120,
+            ]  # fmt: skip
+            assert isinstance(pool.submit(divmod, 1, 0).exception(), ZeroDivisionError)
+
+
+@pytest.mark.slow
+def test_cluster() -> None:
+    """A cluster on this machine does the work; a worker process it loses fails one task."""
+    pytest.importorskip("distributed")
+    end = run_program(
+        """
+        import os
+        from distributed import Client, LocalCluster
+        from goroutines import Pool
+
+        if __name__ == "__main__":
+            with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+                with Client(cluster) as client:
+                    executor = client.get_executor(retries=0)
+                    with Pool(4, executor=executor) as pool:
+                        print(list(pool.map(pow, range(6), [2] * 6)))
+                        print(type(pool.submit(os._exit, 1).exception()).__name__)
+                        print(pool.submit(pow, 3, 2).result(), pool.stats())
+        """,
+        env={"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
+    )
+    assert end.returncode == 0, end
+    assert end.stdout.splitlines() == [
+        "[0, 1, 4, 9, 16, 25]",
+        "KilledWorker",
+        "9 Stats(submitted=8, completed=7, failed=1, cancelled=0)",
+    ]
 
 
 # --- every task is accounted for ------------------------------------------------------------------

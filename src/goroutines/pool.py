@@ -142,8 +142,10 @@ class Pool(_runtime.Pool, concurrent.futures.Executor):
             raise ValueError("Pool.map: timeout is NaN")
         until = None if timeout is None else now() + timeout
         bar = _bar(_length(iterables)) if progress else None
-        results: type[Results[R]] = _Ordered if ordered else _AsTheyCome
-        return results(self, fn, zip(*iterables, strict=False), until, buffersize, bar)
+        items = zip(*iterables, strict=False)
+        if ordered:
+            return _Ordered(self, fn, items, until, buffersize, bar)
+        return _AsTheyCome(self, fn, items, until, buffersize, bar)
 
     def stats(self) -> Stats:
         """Return how many tasks were submitted, completed, failed and cancelled so far."""

@@ -420,9 +420,27 @@ Future_cancel(Future *f, PyObject *unused)
     return PyBool_FromLong(state == FUTURE_CANCELLED || state == FUTURE_NOTIFIED);
 }
 
+/* The one argument `name` of a call, by place or by name, borrowed. */
 static PyObject *
-Future_add_done_callback(Future *f, PyObject *fn)
+one_arg(const char *method, const char *name, PyObject *const *args, Py_ssize_t nargs,
+        PyObject *kwnames)
 {
+    Py_ssize_t nkw = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (nargs + nkw != 1 ||
+        (nkw == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), name) != 0)) {
+        PyErr_Format(PyExc_TypeError, "Future.%s(%s) takes exactly one argument", method, name);
+        return NULL;
+    }
+    return args[0];
+}
+
+static PyObject *
+Future_add_done_callback(Future *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *fn = one_arg("add_done_callback", "fn", args, nargs, kwnames);
+    if (fn == NULL) {
+        return NULL;
+    }
     if (!PyCallable_Check(fn)) {
         PyErr_Format(PyExc_TypeError, "Future.add_done_callback: %R is not callable", fn);
         return NULL;
@@ -480,14 +498,19 @@ set_outcome(Future *f, PyObject *result, PyObject *exc, const char *op)
 }
 
 static PyObject *
-Future_set_result(Future *f, PyObject *result)
+Future_set_result(Future *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    return set_outcome(f, result, NULL, "set_result");
+    PyObject *result = one_arg("set_result", "result", args, nargs, kwnames);
+    return result == NULL ? NULL : set_outcome(f, result, NULL, "set_result");
 }
 
 static PyObject *
-Future_set_exception(Future *f, PyObject *exc)
+Future_set_exception(Future *f, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *exc = one_arg("set_exception", "exception", args, nargs, kwnames);
+    if (exc == NULL) {
+        return NULL;
+    }
     if (exc == Py_None) { /* as the standard library takes it */
         return set_outcome(f, Py_None, NULL, "set_exception");
     }
@@ -785,19 +808,19 @@ static PyMethodDef future_methods[] = {
            PyDoc_STR("cancel($self)\n--\n\n"
                      "Cancel it if its task has not begun; return whether it is cancelled.  Work\n"
                      "that is with an executor is cancelled if that can still be.")),
-    METHOD("add_done_callback", Future_add_done_callback, METH_O,
-           PyDoc_STR("add_done_callback($self, fn, /)\n--\n\n"
+    METHOD("add_done_callback", Future_add_done_callback, FASTKW,
+           PyDoc_STR("add_done_callback($self, fn)\n--\n\n"
                      "Call fn(future) when it is done, at once if it is.  Callbacks run in the\n"
                      "order in which they were added, where the future gets done; an exception\n"
                      "of one is logged.  Raises TypeError if fn is not callable.")),
     METHOD("set_running_or_notify_cancel", Future_set_running_or_notify_cancel, METH_NOARGS,
            PyDoc_STR("set_running_or_notify_cancel($self)\n--\n\n"
                      "For executors: begin, unless it was cancelled; return whether to go on.")),
-    METHOD("set_result", Future_set_result, METH_O,
-           PyDoc_STR("set_result($self, result, /)\n--\n\n"
+    METHOD("set_result", Future_set_result, FASTKW,
+           PyDoc_STR("set_result($self, result)\n--\n\n"
                      "For executors: make it done.  Raises InvalidStateError if it is.")),
-    METHOD("set_exception", Future_set_exception, METH_O,
-           PyDoc_STR("set_exception($self, exception, /)\n--\n\n"
+    METHOD("set_exception", Future_set_exception, FASTKW,
+           PyDoc_STR("set_exception($self, exception)\n--\n\n"
                      "For executors: make it done.  Raises InvalidStateError if it is.")),
     METHOD("__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS,
            PyDoc_STR("Future[T]: a future of a T, for type checkers.")),

@@ -68,6 +68,20 @@ def test_done_only_once(settle: Any) -> None:
             again()
 
 
+def test_arguments_by_name() -> None:
+    """The methods take the names that concurrent.futures gives their arguments."""
+    future: Future[int] = Future()
+    log: list[object] = []
+    future.add_done_callback(fn=log.append)
+    future.set_result(result=1)
+    assert log == [future]
+    failed: Future[int] = Future()
+    failed.set_exception(exception=ValueError())
+    for call in (lambda: future.set_result(), lambda: future.add_done_callback(cb=1)):
+        with pytest.raises(TypeError):
+            call()  # type: ignore[call-arg]
+
+
 def test_exception_is_the_very_object() -> None:
     """result raises the object that was set, each time; exception returns it."""
     future: Future[int] = Future()
