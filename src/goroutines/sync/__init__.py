@@ -103,7 +103,7 @@ class Map(Generic[K, V]):
     def load_or_store(self, key: K, value: V) -> tuple[V, bool]:
         """Return the value of `key` and True; if it has none, set `value`, return it and False."""
         with self._mu:
-            found: V = self._dict.get(key, _MISSING)
+            found = cast("V", self._dict.get(key, _MISSING))
             if found is not _MISSING:
                 return found, True
             self._dict[key] = value
@@ -162,7 +162,7 @@ class Map(Generic[K, V]):
         with self._mu:
             keys = list(self._dict)
         for key in keys:
-            value: V = self._dict.get(key, _MISSING)
+            value = cast("V", self._dict.get(key, _MISSING))
             if value is not _MISSING and fn(key, value) is False:
                 return
 
