@@ -632,7 +632,7 @@ def test_every_task_is_accounted_for(seed: int, max_waiting: int | None) -> None
     thread.start()
     disturber = go(disturb)
     if seed % 2:
-        until(lambda: len(accepted) > 50, "that some tasks are in")
+        until(lambda: len(accepted) > scaled(50), "that some tasks are in")
     else:
         dead(*gs)
     pool.shutdown(cancel_futures=bool(seed % 3))

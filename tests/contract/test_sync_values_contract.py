@@ -91,8 +91,10 @@ def test_semaphore_one_release_wakes_many() -> None:
     """A big release serves as many waiters as fit, in order."""
     sem = Semaphore(6)
     sem.acquire(6)
-    gs = [go(sem.acquire, 2) for _ in range(4)]
-    parked(*gs)
+    gs = []
+    for _ in range(4):
+        gs.append(go(sem.acquire, 2))
+        parked(gs[-1])  # so that they stand in this order
     sem.release(6)
     dead(*gs[:3])
     assert gs[3].state == "waiting"
