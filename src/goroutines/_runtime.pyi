@@ -156,7 +156,7 @@ class Cond:
 
 @final
 class Once:
-    def do(self, fn: Callable[[], object], /) -> None: ...
+    def do(self, fn: Callable[[], object]) -> None: ...
 
 @final
 class Int64:

@@ -103,9 +103,15 @@ Int64_compare_and_swap(Int64 *a, PyObject *const *args, Py_ssize_t nargs, PyObje
     PyObject *got[2];
     int64_t old, new;
     if (named_args("compare_and_swap", old_and_new, 2, args, nargs, kwnames, got) < 0 ||
-        int64_arg("Int64.compare_and_swap", got[0], &old) < 0 ||
         int64_arg("Int64.compare_and_swap", got[1], &new) < 0) {
         return NULL;
+    }
+    if (int64_arg("Int64.compare_and_swap", got[0], &old) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            return NULL;
+        }
+        PyErr_Clear(); /* so it is not the value */
+        Py_RETURN_FALSE;
     }
     return PyBool_FromLong(atomic_compare_exchange_strong(&a->v, &old, new));
 }
@@ -282,9 +288,14 @@ Value_compare_and_swap(Value *a, PyObject *const *args, Py_ssize_t nargs, PyObje
 static PyObject *
 Value_repr(Value *a)
 {
+    int nested = Py_ReprEnter((PyObject *)a); /* it may hold itself */
+    if (nested != 0) {
+        return nested > 0 ? PyUnicode_FromString("<Value ...>") : NULL;
+    }
     PyObject *v = Value_load(a, NULL);
     PyObject *r = PyUnicode_FromFormat("<Value %R at %p>", v, a);
     Py_DECREF(v);
+    Py_ReprLeave((PyObject *)a);
     return r;
 }
 

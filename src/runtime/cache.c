@@ -132,7 +132,7 @@ Cache_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     static char *names[] = {"new", NULL};
     PyObject *make = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Pool", names, &make) ||
-        (make != Py_None && callable_arg("Pool", &make, 1) == NULL)) {
+        (make != Py_None && callable_arg("sync.Pool: new", &make, 1) == NULL)) {
         return NULL;
     }
     Cache *p = (Cache *)type->tp_alloc(type, 0);

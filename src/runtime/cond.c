@@ -90,7 +90,11 @@ lock_again(M *m, Cond *c, int result)
     int r = call_locker(c, "lock");
     g_insist(g, insisted);
     if (r < 0) {
-        Py_XDECREF(exc);
+        if (exc != NULL) {
+            PyObject *later = take_raised();
+            PyException_SetContext(later, exc); /* steals */
+            set_raised(later);
+        }
         return -1;
     }
     if (exc != NULL) {

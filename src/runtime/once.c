@@ -61,9 +61,12 @@ once_end(Once *o)
 }
 
 static PyObject *
-Once_do(Once *o, PyObject *fn)
+Once_do(Once *o, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    if (callable_arg("Once.do", &fn, 1) == NULL) {
+    static const char *const names[] = {"fn", NULL};
+    PyObject *fn;
+    if (named_args("do", names, 1, args, nargs, kwnames, &fn) < 0 ||
+        callable_arg("Once.do", &fn, 1) == NULL) {
         return NULL;
     }
     if (LIKELY(atomic_load_explicit(&o->done, memory_order_acquire))) {
@@ -96,8 +99,8 @@ Once_repr(Once *o)
 }
 
 static PyMethodDef once_methods[] = {
-    METHOD("do", Once_do, METH_O,
-           PyDoc_STR("do($self, fn, /)\n--\n\n"
+    METHOD("do", Once_do, FASTKW,
+           PyDoc_STR("do($self, fn)\n--\n\n"
                      "Call fn() if this is the first call of do; else wait until that one has\n"
                      "ended.  If fn raises, that goes to its caller and counts as done.")),
     {NULL, NULL, 0, NULL},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
 from goroutines._runtime import Cache as Pool
@@ -60,19 +61,20 @@ def once_value(fn: Callable[[], R]) -> Callable[[], R]:
     once = Once()
     result: Any = None
     failed: BaseException | None = None
+    born: TracebackType | None = None
 
     def first() -> None:
-        nonlocal result, failed
+        nonlocal result, failed, born
         try:
             result = fn()
         except BaseException as e:
-            failed = e
+            failed, born = e, e.__traceback__
 
     @functools.wraps(fn, updated=())
     def call() -> R:
         once.do(first)
         if failed is not None:
-            raise failed
+            raise failed.with_traceback(born)  # or it would grow with each call
         return cast("R", result)
 
     return call
@@ -97,8 +99,7 @@ class Map(Generic[K, V]):
 
     def store(self, key: K, value: V) -> None:
         """Set the value of `key`."""
-        with self._mu:
-            self._dict[key] = value
+        self.swap(key, value)  # whose caller drops the old value, when the lock is free
 
     def load_or_store(self, key: K, value: V) -> tuple[V, bool]:
         """Return the value of `key` and True; if it has none, set `value`, return it and False."""
@@ -141,7 +142,7 @@ class Map(Generic[K, V]):
         while True:
             value = self._dict.get(key, _MISSING)
             # Comparing is other people's code: not with the lock held.
-            if value is _MISSING or not (value is old or value == old):
+            if value is _MISSING or not value == old:  # noqa: SIM201 - not everything has !=
                 return False
             with self._mu:
                 if self._dict.get(key, _MISSING) is not value:
