@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -643,3 +644,35 @@ def test_pending_timers_are_hope() -> None:
     waiter = go(lambda: (after(0.05).recv(), ch.send("again")))
     assert ch.recv() == "again"
     waiter.join()
+
+
+def test_due_tick_goes_to_who_waits_already() -> None:
+    """Who comes when a tick is due finds another waiting, leaves it to him and gets the next."""
+    got: list[float] = []
+    ticker = Ticker(0.02)
+    first = go(lambda: got.append(ticker.c.recv()))
+    parked(first)
+    time.sleep(0.03)  # the thread: nobody has looked at the clock
+    later = ticker.c.recv()
+    assert [*got, later] == sorted([*got, later])
+    first.join()
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize("look", ["recv", "try_recv", "select"])
+def test_due_tick_of_a_timer_goes_to_who_waits_already(look: str) -> None:
+    """The same for the one tick of a Timer, however the second one looks."""
+    got: list[float] = []
+    timer = Timer(0.01)
+    first = go(lambda: got.append(timer.c.recv()))
+    parked(first)
+    time.sleep(0.02)
+    if look == "recv":
+        with pytest.raises(TimeoutError):
+            timer.c.recv(timeout=0)
+    elif look == "try_recv":
+        assert timer.c.try_recv() == (None, False)
+    else:
+        assert select(recv(timer.c), timeout=0) == (-1, None)
+    first.join()
+    assert len(got) == 1

@@ -275,6 +275,11 @@ chan_recv(M *m, Chan *c, PyObject **v, int64_t ns)
         }
         return 0;
     }
+    if (UNLIKELY(wake != NULL)) { /* a tick that was due went to who waits already */
+        UNLOCK(&c->mu);
+        goready(wake);
+        LOCK(&c->mu);
+    }
     if (ns == 0) {
         UNLOCK(&c->mu);
         PyErr_Format(PyExc_TimeoutError, "recv timed out: %R", c);
