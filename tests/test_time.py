@@ -649,10 +649,10 @@ def test_pending_timers_are_hope() -> None:
 def test_due_tick_goes_to_who_waits_already() -> None:
     """Who comes when a tick is due finds another waiting, leaves it to him and gets the next."""
     got: list[float] = []
-    ticker = Ticker(0.02)
+    ticker = Ticker(0.4)  # long enough to be parked before
     first = go(lambda: got.append(ticker.c.recv()))
     parked(first)
-    time.sleep(0.03)  # the thread: nobody has looked at the clock
+    time.sleep(0.45)  # the thread: nobody has looked at the clock
     later = ticker.c.recv()
     assert [*got, later] == sorted([*got, later])
     first.join()
@@ -663,10 +663,10 @@ def test_due_tick_goes_to_who_waits_already() -> None:
 def test_due_tick_of_a_timer_goes_to_who_waits_already(look: str) -> None:
     """The same for the one tick of a Timer, however the second one looks."""
     got: list[float] = []
-    timer = Timer(0.01)
+    timer = Timer(0.4)
     first = go(lambda: got.append(timer.c.recv()))
     parked(first)
-    time.sleep(0.02)
+    time.sleep(0.45)
     if look == "recv":
         with pytest.raises(TimeoutError):
             timer.c.recv(timeout=0)
