@@ -676,3 +676,42 @@ def test_due_tick_of_a_timer_goes_to_who_waits_already(look: str) -> None:
         assert select(recv(timer.c), timeout=0) == (-1, None)
     first.join()
     assert len(got) == 1
+
+
+def test_many_functions_of_a_thread_that_ends() -> None:
+    """All of them are called in the main thread, though taking them over stops each."""
+    count = 300
+    called: Chan[int] = Chan(count)
+
+    def arm() -> None:
+        for i in range(count):
+            after_func(0.05, lambda i=i: called.send(i))
+
+    in_thread(arm)
+    assert sorted(called.recv() for _ in range(count)) == list(range(count))
+
+
+def test_destructor_that_waits_while_timers_fire() -> None:
+    """It gets an error, and what is due with it is woken all the same."""
+    end = run_program(
+        """
+        from goroutines import WaitGroup, run, sleep
+        from goroutines.time import after_func
+
+        class Waits:
+            def __call__(self):
+                print("called")
+            def __del__(self):
+                sleep(0.001)
+
+        run(lambda: [after_func(0.02, Waits()) for _ in range(5)] and None)
+        wg = WaitGroup()
+        for _ in range(50):
+            wg.go(sleep, 0.02)
+        wg.wait()
+        sleep(0.05)
+        print("all awake")
+        """
+    )
+    assert (end.returncode, end.stdout) == (0, "all awake\n"), end.stderr
+    assert "RuntimeError: cannot wait here" in end.stderr

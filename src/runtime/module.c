@@ -198,7 +198,7 @@ rt_current(PyObject *mod, PyObject *unused)
     M *m = getm();
     (void)mod;
     (void)unused;
-    return m == NULL ? NULL : Py_NewRef((PyObject *)(m->curg != NULL ? m->curg : m->g0));
+    return m == NULL ? NULL : Py_NewRef((PyObject *)current_g(m));
 }
 
 static PyObject *
@@ -346,7 +346,7 @@ rt_debug_stats(PyObject *mod, PyObject *unused)
     if (m == NULL) {
         return NULL;
     }
-    G *g = m->curg != NULL ? m->curg : m->g0;
+    G *g = current_g(m);
     return Py_BuildValue("{s:K,s:n,s:n,s:n,s:n,s:i,s:i}", "switches",
                          (unsigned long long)m->nswitch, "timers",
                          (Py_ssize_t)atomic_load(&sched.ntimers), "heap", m->timers.n, "blocking",

@@ -20,7 +20,7 @@ typedef struct {
 static int
 once_begin(M *m, Once *o)
 {
-    int64_t me = (m->curg != NULL ? m->curg : m->g0)->id;
+    int64_t me = current_g(m)->id;
     LOCK(&o->mu);
     while (!o->done && o->running != 0) {
         bool nested = o->running == me;

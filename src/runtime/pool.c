@@ -101,7 +101,7 @@ loop_runs_here(void)
 static inline const void *
 place_of(M *m)
 {
-    G *g = m->curg != NULL ? m->curg : m->g0;
+    G *g = current_g(m);
     if (m == away_m || (!m->is_main && g->run == NULL)) {
         return AWAY;
     }
@@ -289,7 +289,7 @@ start_worker(M *m, Pool *p, const void *place)
         Py_XDECREF(done);
     }
     else {
-        G *parent = m->curg != NULL ? m->curg : m->g0;
+        G *parent = current_g(m);
         G *g = g_new(m, (PyObject *)w, NULL, 0, NULL);
         r = g == NULL ? -1 : 0;
         if (g != NULL) {
@@ -664,7 +664,7 @@ pool_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *k
         return NULL;
     }
     f->pool = Py_NewRef(self);
-    f->run = (m->curg != NULL ? m->curg : m->g0)->run;
+    f->run = current_g(m)->run;
     if (queue_task(m, p, f, wait) < 0) {
         Py_CLEAR(f->pool);
         Py_DECREF(f);

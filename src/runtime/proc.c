@@ -687,7 +687,7 @@ error:
 void
 g_start(M *m, G *g)
 {
-    G *parent = m->curg != NULL ? m->curg : m->g0;
+    G *parent = current_g(m);
     g_start_for(m, g, parent->id, parent->run);
 }
 

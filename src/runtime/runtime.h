@@ -357,6 +357,13 @@ getm(void)
     return LIKELY(m != NULL) ? m : m_create();
 }
 
+/* Who runs on m; between goroutines, the thread itself. */
+static inline G *
+current_g(M *m)
+{
+    return m->curg != NULL ? m->curg : m->g0;
+}
+
 /* Claim the right to wake g from its present park.  Only one waker gets it. */
 static inline bool
 g_claim(G *g, Wake how)

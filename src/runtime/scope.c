@@ -121,7 +121,7 @@ Scope_enter(Scope *s, PyObject *unused)
     if (m == NULL) {
         return NULL;
     }
-    G *g = m->curg != NULL ? m->curg : m->g0;
+    G *g = current_g(m);
     if (s->g != NULL) {
         PyErr_Format(PyExc_RuntimeError, "scope of %R is in use already: make one for each block",
                      s->ctx);
@@ -143,7 +143,7 @@ Scope_exit(Scope *s, PyObject *unused)
     if (m == NULL) {
         return NULL;
     }
-    G *g = m->curg != NULL ? m->curg : m->g0;
+    G *g = current_g(m);
     if (g->scope != s) {
         PyErr_Format(PyExc_RuntimeError,
                      "scope of %R left %s: leave scopes in the goroutine that entered them, the "

@@ -313,10 +313,14 @@ pop_due(Timers *ts, int64_t *now, Timer *out)
 #define BATCH 16
 
 /* Fire what is due, or drop what was stopped.  True if something fired.  What a
- * timer is for is seldom in the cache, so several are fetched at a time. */
+ * timer is for is seldom in the cache, so several are fetched at a time.  No
+ * goroutine may go on until they have fired, since it would stop a timer that
+ * is no longer its own: so nobody runs, and a destructor cannot park. */
 bool
 timers_run(M *m)
 {
+    G *was = m->curg;
+    m->curg = NULL;
     bool fired = false;
     int64_t now = 0;
     Timer due[BATCH];
@@ -333,6 +337,7 @@ timers_run(M *m)
             fired = true;
         }
     }
+    m->curg = was;
     return fired;
 }
 
