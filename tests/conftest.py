@@ -8,6 +8,7 @@ amount of work of the heavy tests.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -37,6 +38,13 @@ TESTPROG = Path(__file__).parent / "testprog"
 PROGRAM_TIMEOUT = 60.0 * max(1.0, SCALE)
 QUICK_ROUNDS = 2_000
 SLOW_ROUNDS = 20_000
+
+
+def pytest_collection_finish() -> None:
+    """Keep the torture build's many collections to what the tests make."""
+    if TORTURE:
+        gc.collect()
+        gc.freeze()
 
 
 class Finished(NamedTuple):

@@ -327,3 +327,31 @@ def test_md5all_bounds_what_is_under_way(tmp_path: Path):
     scope.update(Job=Counted, open=open_null)
     scope["md5all"](f"{tmp_path}/", 3)
     assert 0 < most <= 2 * 3 + 1 + 3 + 1
+
+
+# ---- examples/linkcheck.py ----------------------------------------------------------------
+
+
+def test_linkcheck_demo():
+    end = example("linkcheck.py", "--demo", "--jobs", "5")
+    assert end.returncode == 1, end.stderr
+    assert "63 links checked, 3 broken" in end.stdout
+    assert re.search(r"^page0\.html: lost\.html: no file ", end.stdout, re.M)
+    assert end.stdout.count("HTTP Error 404") == 2
+    assert end.stderr == ""
+
+
+def test_linkcheck_deadline(tmp_path: Path):
+    """What no server answers in time is reported; the rest is checked."""
+    (tmp_path / "a.html").write_text('<a href="b.html">b</a><a href="http://127.0.0.1:1/">x</a>')
+    (tmp_path / "b.html").write_text('<a href="a.html">a</a><img src="gone.png">')
+    end = example("linkcheck.py", str(tmp_path), "--deadline", "0")
+    assert end.returncode == 1, end.stderr
+    assert "no answer by the deadline" in end.stdout
+    assert "4 links checked, 2 broken" in end.stdout
+
+
+def test_linkcheck_usage():
+    end = example("linkcheck.py")
+    assert end.returncode == 2
+    assert "give a folder, or --demo" in end.stderr

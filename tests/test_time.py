@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -643,3 +644,74 @@ def test_pending_timers_are_hope() -> None:
     waiter = go(lambda: (after(0.05).recv(), ch.send("again")))
     assert ch.recv() == "again"
     waiter.join()
+
+
+def test_due_tick_goes_to_who_waits_already() -> None:
+    """Who comes when a tick is due finds another waiting, leaves it to him and gets the next."""
+    got: list[float] = []
+    ticker = Ticker(0.4)  # long enough to be parked before
+    first = go(lambda: got.append(ticker.c.recv()))
+    parked(first)
+    time.sleep(0.45)  # the thread: nobody has looked at the clock
+    later = ticker.c.recv()
+    assert [*got, later] == sorted([*got, later])
+    first.join()
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize("look", ["recv", "try_recv", "select"])
+def test_due_tick_of_a_timer_goes_to_who_waits_already(look: str) -> None:
+    """The same for the one tick of a Timer, however the second one looks."""
+    got: list[float] = []
+    timer = Timer(0.4)
+    first = go(lambda: got.append(timer.c.recv()))
+    parked(first)
+    time.sleep(0.45)
+    if look == "recv":
+        with pytest.raises(TimeoutError):
+            timer.c.recv(timeout=0)
+    elif look == "try_recv":
+        assert timer.c.try_recv() == (None, False)
+    else:
+        assert select(recv(timer.c), timeout=0) == (-1, None)
+    first.join()
+    assert len(got) == 1
+
+
+def test_many_functions_of_a_thread_that_ends() -> None:
+    """All of them are called in the main thread, though taking them over stops each."""
+    count = 300
+    called: Chan[int] = Chan(count)
+
+    def arm() -> None:
+        for i in range(count):
+            after_func(0.05, lambda i=i: called.send(i))
+
+    in_thread(arm)
+    assert sorted(called.recv() for _ in range(count)) == list(range(count))
+
+
+def test_destructor_that_waits_while_timers_fire() -> None:
+    """It gets an error, and what is due with it is woken all the same."""
+    end = run_program(
+        """
+        from goroutines import WaitGroup, run, sleep
+        from goroutines.time import after_func
+
+        class Waits:
+            def __call__(self):
+                print("called")
+            def __del__(self):
+                sleep(0.001)
+
+        run(lambda: [after_func(0.02, Waits()) for _ in range(5)] and None)
+        wg = WaitGroup()
+        for _ in range(50):
+            wg.go(sleep, 0.02)
+        wg.wait()
+        sleep(0.05)
+        print("all awake")
+        """
+    )
+    assert (end.returncode, end.stdout) == (0, "all awake\n"), end.stderr
+    assert "RuntimeError: cannot wait here" in end.stderr

@@ -6,6 +6,14 @@ Layout of the package:
 - ``errors``     what it raises
 - ``_panic``     uncaught exceptions, deadlock reports, the dump
 - ``_defer``     ``@defers``, ``defer``, ``recover``
+- ``sync``       locks, Once, Cond, Semaphore, Pool, Map; ``sync.atomic``
+- ``context``    deadlines, cancellation, values, scopes
+- ``time``       timers, tickers, the clock
+- ``signal``     signals in channels
+- ``_future``    futures that are concurrent.futures' too
+- ``pool``       the goroutine pool, an Executor
+- ``group``      structured concurrency, singleflight
+- ``testing``    a clock that jumps, waiting for quiet, leaks; ``_pytest``, the plugin
 - ``runtime``    settings and introspection
 - ``__main__``   the command line
 """
@@ -22,9 +30,14 @@ from goroutines._panic import set_panic_hook
 from goroutines._runtime import (
     Case,
     Chan,
+    Cond,
     Goroutine,
+    Mutex,
+    Once,
     Receiver,
+    RWMutex,
     Select,
+    Semaphore,
     Sender,
     WaitGroup,
     blocking,
@@ -41,16 +54,29 @@ from goroutines._runtime import (
 )
 from goroutines.errors import ChannelClosed, Deadlock, GoroutineExit, Panic
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from goroutines.group import Group
+    from goroutines.pool import Pool
+del TYPE_CHECKING
+
 __all__ = [
     "Case",
     "Chan",
     "ChannelClosed",
+    "Cond",
     "Deadlock",
     "Goroutine",
     "GoroutineExit",
+    "Group",
+    "Mutex",
+    "Once",
     "Panic",
+    "Pool",
+    "RWMutex",
     "Receiver",
     "Select",
+    "Semaphore",
     "Sender",
     "WaitGroup",
     "blocking",
@@ -71,6 +97,27 @@ __all__ = [
     "set_return",
     "sleep",
 ]
+
+# Imported when they are first used: concurrent.futures takes longer than all the rest.
+_LATER = {"Group": "goroutines.group", "Pool": "goroutines.pool"}
+_MODULES = ("context", "group", "pool", "signal", "sync", "testing", "time")
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"goroutines.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, *_MODULES})
+
 
 __version__ = "0.1.0.dev0"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from goroutines import _runtime
 from goroutines._runtime import Goroutine, current, goroutines, sleep
@@ -16,14 +16,15 @@ __all__ = ["fake_clock", "no_leaks", "wait_all_blocked"]
 
 
 @contextlib.contextmanager
-def fake_clock() -> Iterator[None]:
+def fake_clock() -> Generator[None]:
     """Stop the runtime's clock in the block; it jumps whenever all goroutines wait.
 
     Inside, `goroutines.time.now()` stands still while anything can run, and goes to the
     next timer when nothing can: ``sleep(3600)`` takes no time and an hour passes. A call in
     `blocking()` holds the clock until it is done. What the standard library's `time` tells
-    is the real time. Afterwards the clock goes on from where it stood. Raises RuntimeError
-    when nested.
+    is the real time. After the block the real clock is back; what was armed in it keeps
+    the time that it had left, except tickers and timers with a channel: do not take them
+    along. Raises RuntimeError when nested.
     """
     if not _runtime._freeze_clock(True):
         raise RuntimeError("fake_clock() is in use already")
@@ -54,7 +55,7 @@ def _left(before: set[Goroutine], grace: float) -> list[Goroutine]:
 
 
 @contextlib.contextmanager
-def no_leaks(grace: float = 1.0) -> Iterator[None]:
+def no_leaks(grace: float = 1.0) -> Generator[None]:
     """Raise AssertionError if goroutines started in the block are alive after it.
 
     They get `grace` seconds to end. The error names each with what it waits for and where

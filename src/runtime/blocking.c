@@ -313,13 +313,15 @@ unqueue(Job *j)
     return false;
 }
 
-/* The goroutine was woken for an exception: a call under way goes on without it. */
+/* The goroutine was woken for an exception: the call goes on without it, unless
+ * it stands in the queue; for a scope that ends, behind calls that block. */
 static void
-give_up(Job *j)
+give_up(Job *j, Wake how)
 {
     pthread_mutex_lock(&pool.mu);
     bool mine = j->done;
-    if (!mine && unqueue(j)) {
+    bool begins = how == WAKE_SCOPE && pool.nqueued <= pool.nidle + pool.nstarting;
+    if (!mine && !begins && unqueue(j)) {
         mine = true;
         atomic_fetch_sub(&sched.nblocking, 1);
     }
@@ -354,7 +356,7 @@ blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObj
     }
     Wake how = gopark(m, g, -1, WAIT_BLOCKING);
     if (how != WAKE_READY) {
-        give_up(j);
+        give_up(j, how);
         wake_error(g, how, "blocking", NULL);
         return NULL;
     }

@@ -202,32 +202,18 @@ chan_send(M *m, Chan *c, PyObject *v, int64_t ns)
 
 static int chan_recv(M *m, Chan *c, PyObject **v, int64_t ns);
 
-/* A timer's channel was reset while we waited: its tick comes at another time. */
-static NOINLINE int
-chan_recv_again(M *m, Chan *c, PyObject **v, int64_t ns, int64_t began)
-{
-    if (ns > 0 && ns != FOREVER) {
-        int64_t left = ns - (clock_now() - began);
-        ns = left > 0 ? left : 0;
-    }
-    return chan_recv(m, c, v, ns);
-}
-
 static NOINLINE int
 chan_recv_wait(M *m, Chan *c, PyObject **v, int64_t ns)
 {
     G *g = m->curg;
     Sudog *sg = &g->sg;
-    int64_t began = UNLIKELY(c->timed) ? clock_now() : 0;
     g_will_wait(g);
     sg->elem = NULL;
     sg->chan = c;
-    sg->is_send = sg->retry = false;
     waitq_push(&c->recvq, sg);
     UNLOCK(&c->mu);
     Py_INCREF(c);
-    Wake how = UNLIKELY(c->timed) ? park_for_ticks(m, sg, 1, ns, WAIT_CHAN_RECEIVE)
-                                  : gopark(m, g, ns, WAIT_CHAN_RECEIVE);
+    Wake how = gopark(m, g, ns, WAIT_CHAN_RECEIVE);
     int r = 0;
     if (how != WAKE_READY) {
         LOCK(&c->mu);
@@ -235,13 +221,42 @@ chan_recv_wait(M *m, Chan *c, PyObject **v, int64_t ns)
         UNLOCK(&c->mu);
         r = wake_error(g, how, "recv", (PyObject *)c);
     }
-    else if (UNLIKELY(sg->retry)) {
-        r = chan_recv_again(m, c, v, ns, began);
-        Py_DECREF(c);
-        return r;
-    }
     *v = sg->elem; /* NULL: woken by close */
     sg->elem = NULL;
+    Py_DECREF(c);
+    return r;
+}
+
+/* The same for a timer's channel.  A function of its own: the frame above is
+ * part of what each waiting goroutine keeps. */
+static NOINLINE int
+tick_recv_wait(M *m, Chan *c, PyObject **v, int64_t ns)
+{
+    G *g = m->curg;
+    Sudog *sg = &g->sg;
+    int64_t began = clock_now();
+    g_will_wait(g);
+    sg->elem = NULL;
+    sg->chan = c;
+    sg->is_send = sg->retry = false;
+    waitq_push(&c->recvq, sg);
+    UNLOCK(&c->mu);
+    Py_INCREF(c);
+    Wake how = park_for_ticks(m, sg, 1, ns, WAIT_CHAN_RECEIVE);
+    int r = 0;
+    if (how != WAKE_READY) {
+        LOCK(&c->mu);
+        waitq_remove(&c->recvq, sg);
+        UNLOCK(&c->mu);
+        r = wake_error(g, how, "recv", (PyObject *)c);
+    }
+    else if (sg->retry) { /* it was reset: its tick comes at another time */
+        r = chan_recv(m, c, v, time_left(ns, began));
+    }
+    else {
+        *v = sg->elem;
+        sg->elem = NULL;
+    }
     Py_DECREF(c);
     return r;
 }
@@ -260,6 +275,11 @@ chan_recv(M *m, Chan *c, PyObject **v, int64_t ns)
         }
         return 0;
     }
+    if (UNLIKELY(wake != NULL)) { /* a tick that was due went to who waits already */
+        UNLOCK(&c->mu);
+        goready(wake);
+        LOCK(&c->mu);
+    }
     if (ns == 0) {
         UNLOCK(&c->mu);
         PyErr_Format(PyExc_TimeoutError, "recv timed out: %R", c);
@@ -276,7 +296,7 @@ chan_recv(M *m, Chan *c, PyObject **v, int64_t ns)
             return chan_recv(m, c, v, ns);
         }
     }
-    return chan_recv_wait(m, c, v, ns);
+    return UNLIKELY(c->timed) ? tick_recv_wait(m, c, v, ns) : chan_recv_wait(m, c, v, ns);
 }
 
 /* ---- close ---------------------------------------------------------------------------------- */

@@ -95,6 +95,21 @@ typedef struct {
 #endif
 } PyState;
 
+/* ---- small API differences ------------------------------------------------ */
+
+/* What a weak reference refers to, a new reference; NULL once it is gone. */
+static inline PyObject *
+weakref_target(PyObject *ref)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *o = NULL;
+    return PyWeakref_GetRef(ref, &o) < 0 ? NULL : o;
+#else
+    PyObject *o = PyWeakref_GET_OBJECT(ref);
+    return o == Py_None ? NULL : Py_NewRef(o);
+#endif
+}
+
 /* ---- small readers -------------------------------------------------------- */
 
 static inline PyFrameData *

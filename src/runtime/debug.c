@@ -141,20 +141,25 @@ throw_(const char *what)
 /* ---- torture ------------------------------------------------------------------------------ */
 
 #ifdef GOROUTINES_TORTURE
-/* At every chance to park: now and then a collection, now and then a switch. */
+/* At every chance to park: now and then a collection, now and then a switch.
+ * With many objects about a collection is slow: then they take a quarter of the
+ * time at most. */
 void
 torture(M *m)
 {
     static _Thread_local bool busy TLS_MODEL;
+    static _Thread_local int64_t next_collection TLS_MODEL;
     if (busy || m == NULL || m->curg == NULL || m->in_gc || sched.finalizing) {
         return;
     }
     m->rng = m->rng * 6364136223846793005u + 1442695040888963407u;
     uint32_t dice = (uint32_t)(m->rng >> 33);
-    if (dice % 1024 == 0) {
+    int64_t began = dice % 1024 == 0 ? nanotime() : 0;
+    if (began > next_collection) {
         busy = true;
         PyGC_Collect();
         busy = false;
+        next_collection = nanotime() + 3 * (nanotime() - began);
     }
     else if (dice % 4 == 1 && m->runq.head != NULL) {
         torture_switch(m);

@@ -24,12 +24,6 @@ typedef struct {
 
 static PyTypeObject *local_type;
 
-static inline G *
-current_g(M *m)
-{
-    return m->curg != NULL ? m->curg : m->g0;
-}
-
 /* Note in g that it has attributes in l. */
 static int
 remember(G *g, Local *l)
@@ -106,8 +100,8 @@ locals_drop(G *g)
     }
     PyObject *id = PyLong_FromLongLong(g->id);
     for (Py_ssize_t i = 0; id != NULL && i < PyList_GET_SIZE(refs); i++) {
-        Local *l = (Local *)Py_NewRef(PyWeakref_GET_OBJECT(PyList_GET_ITEM(refs, i)));
-        if ((PyObject *)l != Py_None) {
+        Local *l = (Local *)weakref_target(PyList_GET_ITEM(refs, i));
+        if (l != NULL) {
             PyObject *dict = Py_XNewRef(PyDict_GetItemWithError(l->dicts, id));
             if (l->last_id == g->id) {
                 l->last_id = 0;
@@ -117,7 +111,7 @@ locals_drop(G *g)
             }
             Py_XDECREF(dict);
         }
-        Py_DECREF(l);
+        Py_XDECREF(l);
     }
     Py_XDECREF(id);
     Py_DECREF(refs);

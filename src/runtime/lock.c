@@ -23,12 +23,6 @@ typedef struct {
 
 static PyTypeObject *lock_type, *rlock_type;
 
-static inline G *
-current_g(M *m)
-{
-    return m->curg != NULL ? m->curg : m->g0;
-}
-
 /* ---- acquire -------------------------------------------------------------------------- */
 
 /* With l->mu held. */
@@ -280,9 +274,9 @@ RLock_acquire_restore(LockObject *l, PyObject *state)
         return NULL;
     }
     G *g = current_g(m);
-    bool was = scope_hide(g, true); /* a Condition must have its lock back */
+    bool was = g_insist(g, true); /* a Condition must have its lock back */
     int r = acquire(m, l, count, -1);
-    scope_hide(g, was);
+    g_insist(g, was);
     return r < 0 ? NULL : Py_NewRef(Py_None);
 }
 

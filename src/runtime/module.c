@@ -34,6 +34,86 @@ may_start(PyObject *fn)
     return 0;
 }
 
+/* Put a call's arguments, positional or by name, into out[], which is as long as
+ * `names` (ended by NULL); NULL stands for what was not given.  The first
+ * `required` must be.  0, or -1 with TypeError. */
+int
+named_args(const char *who, const char *const *names, Py_ssize_t required, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames, PyObject **out)
+{
+    Py_ssize_t most = 0;
+    for (; names[most] != NULL; most++) {
+        out[most] = most < nargs ? args[most] : NULL;
+    }
+    if (nargs > most) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd arguments, got %zd", who, most,
+                     nargs);
+        return -1;
+    }
+    for (Py_ssize_t k = 0; kwnames != NULL && k < PyTuple_GET_SIZE(kwnames); k++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
+        Py_ssize_t i = 0;
+        while (i < most && PyUnicode_CompareWithASCIIString(name, names[i]) != 0) {
+            i++;
+        }
+        if (i == most || out[i] != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         i == most ? "%s() got an unexpected keyword argument %R"
+                                   : "%s() got two values for %R",
+                         who, name);
+            return -1;
+        }
+        out[i] = args[nargs + k];
+    }
+    for (Py_ssize_t i = 0; i < required; i++) {
+        if (out[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() needs the argument '%s'", who, names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The arguments of a method that takes (timeout=None). */
+int
+timeout_only(const char *who, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+             int64_t *ns)
+{
+    static const char *const names[] = {"timeout", NULL};
+    PyObject *timeout = NULL;
+    if (LIKELY(nargs == 0 && kwnames == NULL)) {
+        *ns = -1;
+        return 0;
+    }
+    if (named_args(who, names, 0, args, nargs, kwnames, &timeout) < 0) {
+        return -1;
+    }
+    return timeout_arg(timeout, ns);
+}
+
+/* ---- types ------------------------------------------------------------------------ */
+
+/* Of objects that own nothing and may have weak references. */
+void
+plain_dealloc(PyObject *o)
+{
+    PyTypeObject *type = Py_TYPE(o);
+    PyObject_ClearWeakRefs(o);
+    type->tp_free(o);
+    Py_DECREF(type);
+}
+
+/* Make a type and its name in the module; NULL with an exception. */
+PyTypeObject *
+add_type(PyObject *mod, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(mod, spec, NULL);
+    if (type != NULL && PyModule_AddObjectRef(mod, strrchr(spec->name, '.') + 1, type) < 0) {
+        Py_CLEAR(type);
+    }
+    return (PyTypeObject *)type;
+}
+
 /* ---- goroutines --------------------------------------------------------------------- */
 
 static PyObject *
@@ -118,7 +198,7 @@ rt_current(PyObject *mod, PyObject *unused)
     M *m = getm();
     (void)mod;
     (void)unused;
-    return m == NULL ? NULL : Py_NewRef((PyObject *)(m->curg != NULL ? m->curg : m->g0));
+    return m == NULL ? NULL : Py_NewRef((PyObject *)current_g(m));
 }
 
 /* What threading.get_ident is for a goroutine: a thread's own has the thread's. */
@@ -238,15 +318,36 @@ rt_shutdown(PyObject *mod, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Whether a collection looks at all objects.  Without a GIL each one does. */
+static bool
+collects_all(PyObject *info)
+{
+#ifdef Py_GIL_DISABLED
+    (void)info;
+    return true;
+#else
+    PyObject *generation = PyDict_GetItemString(info, "generation");
+    return generation != NULL && PyLong_AsLong(generation) == 2;
+#endif
+}
+
 /* In gc.callbacks: no goroutine may leave its stack while the collector's
  * lists, whose heads are in that stack, are in use. */
 static PyObject *
 rt_gc_event(PyObject *mod, PyObject *args)
 {
+    const char *phase;
+    PyObject *info;
     (void)mod;
-    const char *phase = PyUnicode_AsUTF8(PyTuple_GET_ITEM(args, 0));
-    if (tls_m != NULL && phase != NULL) {
-        tls_m->in_gc = strcmp(phase, "start") == 0;
+    if (!PyArg_ParseTuple(args, "sO!:_gc_event", &phase, &PyDict_Type, &info)) {
+        return NULL;
+    }
+    bool start = strcmp(phase, "start") == 0;
+    if (tls_m != NULL) {
+        tls_m->in_gc = start;
+    }
+    if (start && collects_all(info)) {
+        cache_full_collection(); /* its destructors must not wait: in_gc is set */
     }
     Py_RETURN_NONE;
 }
@@ -261,7 +362,7 @@ rt_debug_stats(PyObject *mod, PyObject *unused)
     if (m == NULL) {
         return NULL;
     }
-    G *g = m->curg != NULL ? m->curg : m->g0;
+    G *g = current_g(m);
     return Py_BuildValue("{s:K,s:n,s:n,s:n,s:n,s:i,s:i}", "switches",
                          (unsigned long long)m->nswitch, "timers",
                          (Py_ssize_t)atomic_load(&sched.ntimers), "heap", m->timers.n, "blocking",
@@ -329,6 +430,11 @@ static PyMethodDef functions[] = {
     FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
     FN("_get_ident", rt_get_ident, METH_NOARGS, "threading.get_ident, by goroutine."),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
+    FN("_set_future_hooks", future_set_hooks, METH_VARARGS,
+       "_set_future_hooks(Future, CancelledError, InvalidStateError, callback_failed)"),
+    FN("_set_pool_full", pool_set_full, METH_O, "_set_pool_full(PoolFull)"),
+    FN("_set_away_hook", pool_set_away_hook, METH_O, "_set_away_hook(start): _away.py's"),
+    FN("_go_where_it_runs", pool_go_where_it_runs, METH_O, "_go_where_it_runs(fn): for Group"),
     FN("_after_fork", rt_after_fork, METH_NOARGS, "For os.register_at_fork, in the child."),
     FN("_shutdown", rt_shutdown, METH_NOARGS, "For atexit."),
     FN("_gc_event", rt_gc_event, METH_VARARGS, "For gc.callbacks."),
@@ -364,9 +470,11 @@ module_exec(PyObject *mod)
     }
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
-        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 ||
-        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || local_add_types(mod) < 0 ||
-        threads_init() < 0) {
+        mutex_add_types(mod) < 0 || semaphore_add_types(mod) < 0 || cond_add_types(mod) < 0 ||
+        once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
+        timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
+        pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || socket_add_functions(mod) < 0 ||
+        lock_add_types(mod) < 0 || local_add_types(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

@@ -35,11 +35,21 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_SELECT_NO_CASES] = "select (no cases)",
     [WAIT_SLEEP] = "sleep",
     [WAIT_WAITGROUP] = "sync.WaitGroup.wait",
+    [WAIT_MUTEX_LOCK] = "sync.Mutex.lock",
+    [WAIT_RWMUTEX_LOCK] = "sync.RWMutex.lock",
+    [WAIT_RWMUTEX_RLOCK] = "sync.RWMutex.rlock",
+    [WAIT_COND] = "sync.Cond.wait",
+    [WAIT_SEMAPHORE] = "sync.Semaphore.acquire",
+    [WAIT_ONCE] = "sync.Once.do",
     [WAIT_JOIN] = "join",
     [WAIT_BLOCKING] = "blocking call",
     [WAIT_GOEXIT] = "goexit",
     [WAIT_RUN] = "end of run",
     [WAIT_QUIET] = "all blocked",
+    [WAIT_FUTURE] = "future",
+    [WAIT_POOL_IDLE] = "pool: no work",
+    [WAIT_POOL_ROOM] = "pool: submit",
+    [WAIT_POOL_END] = "pool: shutdown",
     [WAIT_IO] = "IO wait",
     [WAIT_THREAD_LOCK] = "threading.Lock.acquire",
     [WAIT_THREAD_RLOCK] = "threading.RLock.acquire",
@@ -157,7 +167,7 @@ start_system(M *m, PyObject *fn)
 
 /* Until m's next timer. */
 static inline int64_t
-time_left(M *m)
+until_timer(M *m)
 {
     int64_t when = m->timers.n > 0 ? timers_next(m) : FOREVER;
     return when == FOREVER ? FOREVER : when - clock_now();
@@ -179,7 +189,7 @@ all_is_quiet(M *m)
         clock_jump(m);
     }
     goready_all(wake);
-    return wake != NULL || time_left(m) <= 0;
+    return wake != NULL || until_timer(m) <= 0;
 }
 
 #define HELD_BACK_FIRST ((int64_t)5 * 1000000)
@@ -194,7 +204,7 @@ idle(M *m, int64_t *patience)
     m->curg = NULL;
     netpoll_open(m);
     atomic_store(&m->sleeping, true);
-    int64_t ns = time_left(m);
+    int64_t ns = until_timer(m);
     if (atomic_load(&m->inbox) == NULL && ns > 0 && !all_is_quiet(m)) {
         bool held_back = false;
         if (m->tick != m->look_tick + 1 && deadlock_suspected(m, &held_back)) {
@@ -313,9 +323,9 @@ pending_for_main(void *unused)
     return 0;
 }
 
-/* Before a wait: raise what must not wait.  0 if g may park, else -1. */
-int
-park_check(M *m, G *g)
+/* Raise for who must not leave the processor.  0 if g may, else -1. */
+static int
+yield_check(M *m, G *g)
 {
     TORTURE(m);
     if (UNLIKELY(g == NULL)) {
@@ -330,19 +340,26 @@ park_check(M *m, G *g)
                         "goroutine with go() for it");
         return -1;
     }
-    if (UNLIKELY(g->exiting) && g->pending == NULL &&
+    if (UNLIKELY(g->exiting) && !g->insists && g->pending == NULL &&
         !pystate_handles(m->ts, sched.goroutine_exit)) {
         PyErr_SetNone(sched.goroutine_exit);
         return -1;
-    }
-    if (UNLIKELY(g->scope != NULL) && scope_ended(g)) {
-        return scope_raise(g);
     }
     if (UNLIKELY(sched.finalizing) && interpreter_finalizing()) {
         PyErr_SetString(PyExc_RuntimeError, "cannot wait: the interpreter is shutting down");
         return -1;
     }
     return 0;
+}
+
+/* Before a wait: raise what must not wait.  0 if g may park, else -1. */
+int
+park_check(M *m, G *g)
+{
+    if (yield_check(m, g) < 0) {
+        return -1;
+    }
+    return UNLIKELY(g->scope != NULL) && scope_ended(g) ? scope_raise(g) : 0;
 }
 
 /* What may have come for g between its park_check and g_will_wait. */
@@ -401,7 +418,7 @@ gosched(M *m)
     if (UNLIKELY(m->in_gc)) {
         return 0; /* a finalizer in the collector cannot let others run */
     }
-    if (park_check(m, g) < 0) {
+    if (yield_check(m, g) < 0) {
         return -1;
     }
     if (m->runq.head == NULL) { /* who polls with gosched waits for one of these */
@@ -518,14 +535,14 @@ may_wait(M *m, int64_t ns, const char *op, PyObject *o)
     return ns == 0 ? wake_error(m->curg, WAKE_TIMEOUT, op, o) : park_check(m, m->curg);
 }
 
-/* Park in q for at most ns (-1: no limit).  The caller holds mu, q's lock, and
- * loses it.  0 once a waker took us out of q, else -1 with an exception. */
+/* Park in q, where the caller has put g's own Sudog, for at most ns (-1: no
+ * limit).  The caller holds mu, q's lock, and loses it.  0 once a waker took us
+ * out of q, else -1 with an exception. */
 int
-wait_in(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op, PyObject *o)
+wait_queued(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op, PyObject *o)
 {
     G *g = m->curg;
     g_will_wait(g);
-    waitq_push(q, &g->sg);
     UNLOCK(mu);
     Py_INCREF(o); /* its owner may drop it meanwhile */
     int r = 0;
@@ -538,6 +555,14 @@ wait_in(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op, Py
     }
     Py_DECREF(o);
     return r;
+}
+
+/* The same for who is not in q yet: wait at its end. */
+int
+wait_in(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op, PyObject *o)
+{
+    waitq_push(q, &m->curg->sg);
+    return wait_queued(m, q, mu, ns, why, op, o);
 }
 
 /* Claim all who wait in q, whose lock is held, for goready_all(*wake). */
@@ -667,7 +692,7 @@ error:
 void
 g_start(M *m, G *g)
 {
-    G *parent = m->curg != NULL ? m->curg : m->g0;
+    G *parent = current_g(m);
     g_start_for(m, g, parent->id, parent->run);
 }
 

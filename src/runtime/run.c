@@ -37,7 +37,7 @@ end_goroutines(M *m, Run *run)
             continue;
         }
         g->exiting = true; /* raise_pending makes it a GoroutineExit */
-        if (g_claim(g, WAKE_EXCEPTION)) {
+        if (!g->insists && g_claim(g, WAKE_EXCEPTION)) {
             goready(g);
         }
     }
@@ -90,9 +90,9 @@ int
 wait_for_end(M *m, Run *run)
 {
     G *g = m->curg;
-    bool was = scope_hide(g, true);
+    bool was = g_insist(g, true);
     int r = wait_for_each_end(m, run);
-    scope_hide(g, was);
+    g_insist(g, was);
     return r;
 }
 

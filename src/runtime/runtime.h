@@ -87,11 +87,21 @@ typedef enum {
     WAIT_SELECT_NO_CASES,
     WAIT_SLEEP,
     WAIT_WAITGROUP,
+    WAIT_MUTEX_LOCK,
+    WAIT_RWMUTEX_LOCK,
+    WAIT_RWMUTEX_RLOCK,
+    WAIT_COND,
+    WAIT_SEMAPHORE,
+    WAIT_ONCE,
     WAIT_JOIN,
     WAIT_BLOCKING,
     WAIT_GOEXIT,
     WAIT_RUN,
     WAIT_QUIET,
+    WAIT_FUTURE,
+    WAIT_POOL_IDLE,
+    WAIT_POOL_ROOM,
+    WAIT_POOL_END,
     WAIT_IO,
     WAIT_THREAD_LOCK,
     WAIT_THREAD_RLOCK,
@@ -149,6 +159,7 @@ struct G {
     bool thread_main;      /* the own G of an OS thread, or a forked child's main */
     bool exiting;          /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
+    bool insists;          /* neither scopes nor run()'s end end its waits; by mu */
     Lock mu;               /* guards joiners, pending, the chain of scopes */
     Timer *timer;          /* of the present wait; NULL once fired */
 
@@ -322,6 +333,8 @@ HIDDEN int wake_error(G *g, Wake how, const char *op, PyObject *o);
 HIDDEN int may_wait(M *m, int64_t ns, const char *op, PyObject *o);
 HIDDEN int wait_in(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op,
                    PyObject *o);
+HIDDEN int wait_queued(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op,
+                       PyObject *o);
 HIDDEN void waitq_wake_all(WaitQ *q, G **wake);
 HIDDEN void goready_all(G *wake);
 HIDDEN void inbox_put(M *m, G *g);
@@ -353,6 +366,13 @@ getm(void)
 {
     M *m = tls_m;
     return LIKELY(m != NULL) ? m : m_create();
+}
+
+/* Who runs on m; between goroutines, the thread itself. */
+static inline G *
+current_g(M *m)
+{
+    return m->curg != NULL ? m->curg : m->g0;
 }
 
 /* Claim the right to wake g from its present park.  Only one waker gets it. */
@@ -399,6 +419,22 @@ waitq_push(WaitQ *q, Sudog *sg)
     sg->queued = true;
 }
 
+/* For who was woken, lost the race and waits again. */
+static inline void
+waitq_push_front(WaitQ *q, Sudog *sg)
+{
+    sg->prev = NULL;
+    sg->next = q->first;
+    if (q->first != NULL) {
+        q->first->prev = sg;
+    }
+    else {
+        q->last = sg;
+    }
+    q->first = sg;
+    sg->queued = true;
+}
+
 static inline void
 waitq_remove(WaitQ *q, Sudog *sg)
 {
@@ -420,15 +456,25 @@ waitq_remove(WaitQ *q, Sudog *sg)
     sg->queued = false;
 }
 
+/* Take sg out of q and claim its G.  False: somebody else has woken it. */
+static inline bool
+waitq_claim_one(WaitQ *q, Sudog *sg)
+{
+    waitq_remove(q, sg);
+    if (!g_claim(sg->g, WAKE_READY)) {
+        return false;
+    }
+    sg->g->fired = sg;
+    return true;
+}
+
 /* Take the first waiter that nobody else has woken yet, claimed; or NULL. */
 static inline Sudog *
 waitq_claim(WaitQ *q)
 {
     Sudog *sg;
     while ((sg = q->first) != NULL) {
-        waitq_remove(q, sg);
-        if (g_claim(sg->g, WAKE_READY)) {
-            sg->g->fired = sg;
+        if (waitq_claim_one(q, sg)) {
             return sg;
         }
     }
@@ -518,6 +564,17 @@ HIDDEN int seconds_arg(PyObject *o, const char *what, int64_t *ns);
 HIDDEN int timeout_arg(PyObject *o, int64_t *ns);
 HIDDEN int sleep_ns(M *m, int64_t ns);
 
+/* What is left of ns nanoseconds (-1: no limit) that began at `since`. */
+static inline int64_t
+time_left(int64_t ns, int64_t since)
+{
+    if (ns < 0) {
+        return -1;
+    }
+    int64_t left = ns - (clock_now() - since);
+    return left > 0 ? left : 0;
+}
+
 /* ---- netpoll.c: how a thread sleeps ----------------------------------------------------- */
 
 enum { POLL_READ = 1, POLL_WRITE = 2, POLL_PRIO = 4 };
@@ -589,10 +646,80 @@ HIDDEN int timer_add_types(PyObject *mod);
 
 HIDDEN bool scope_ended(G *g);
 HIDDEN int scope_raise(G *g);
-HIDDEN bool scope_hide(G *g, bool hide);
+HIDDEN bool g_insist(G *g, bool on);
 HIDDEN void scope_drop(G *g);
 HIDDEN int scope_add_types(PyObject *mod);
 HIDDEN int ends_add_types(PyObject *mod);
+
+/* ---- mutex.c, semaphore.c, cond.c, once.c, atomic.c, cache.c: goroutines.sync ------------- */
+
+HIDDEN int mutex_add_types(PyObject *mod);
+HIDDEN int semaphore_add_types(PyObject *mod);
+HIDDEN int cond_add_types(PyObject *mod);
+HIDDEN int once_add_types(PyObject *mod);
+HIDDEN int atomic_add_types(PyObject *mod);
+HIDDEN int cache_add_types(PyObject *mod);
+HIDDEN void cache_full_collection(void);
+
+/* ---- future.c, pool.c -------------------------------------------------------------------------- */
+
+typedef enum { /* from CANCELLED on it is done */
+               FUTURE_PENDING,
+               FUTURE_RUNNING,
+               FUTURE_CANCELLED, /* by hand: set_running_or_notify_cancel is to come */
+               FUTURE_NOTIFIED,  /* cancelled, and whoever would have done it knows */
+               FUTURE_FINISHED,
+} FutureState;
+
+/* concurrent.futures.Future and the task behind it.  What has no other word
+ * is guarded by mu. */
+typedef struct Future {
+    PyObject_HEAD
+    Lock mu;
+    _Atomic(uint8_t) state; /* FutureState; written under mu, read by all */
+    uint8_t shown;          /* what `_state` says while there are holders */
+    bool owes;              /* done while held: tell the waiters later */
+    bool is_task;           /* cancelling is final: nobody has to notice */
+    bool queued;            /* stands in pool's queue; guarded by the pool's mu */
+    int holders;            /* of its `_condition` */
+    PyObject *result, *exc; /* owned; one of them once FINISHED, then constant */
+    PyObject *callbacks;    /* owned list, or NULL */
+    PyObject *waiters;      /* owned list: concurrent.futures', or NULL */
+    PyObject *foreign;      /* owned future of the executor that does the work, or NULL */
+    WaitQ q;
+
+    /* The task, owned: of who runs it, or cancelled it before. */
+    PyObject *fn, *args, *kwnames; /* args: positional, then keyword values; or NULL */
+    PyObject *context;             /* a contextvars context, or NULL */
+    PyObject *outcome, *failure;   /* of a Group's task, between _run and _finish */
+    PyObject *pool;                /* owned; of who made it RUNNING or NOTIFIED */
+    const Run *run;                /* that it was submitted in: to compare */
+    struct Future *next, *prev;    /* in the pool's queue; guarded by its mu */
+} Future;
+
+/* Whom to tell that a future is done. */
+typedef struct {
+    G *wake;
+    PyObject *waiters, *callbacks;
+} News;
+
+extern HIDDEN PyTypeObject *future_type;
+
+HIDDEN Future *future_new_task(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
+                               PyObject *kwnames);
+HIDDEN bool future_begin(Future *f);
+HIDDEN PyObject *future_run_task(M *m, Future *f, PyObject *through, PyObject **exc);
+HIDDEN bool future_settle(Future *f, FutureState state, PyObject *result, PyObject *exc, News *n);
+HIDDEN void future_drop_task(Future *f);
+HIDDEN bool future_is_cancelled_error(PyObject *exc);
+HIDDEN int future_tell(Future *f, News *n);
+HIDDEN PyObject *future_set_hooks(PyObject *mod, PyObject *args);
+HIDDEN int future_add_types(PyObject *mod);
+HIDDEN void pool_unqueue(Future *f);
+HIDDEN PyObject *pool_set_full(PyObject *mod, PyObject *exception);
+HIDDEN PyObject *pool_set_away_hook(PyObject *mod, PyObject *start);
+HIDDEN PyObject *pool_go_where_it_runs(PyObject *mod, PyObject *fn);
+HIDDEN int pool_add_types(PyObject *mod);
 
 /* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
 
@@ -642,8 +769,16 @@ park_needs_check(M *m)
 #endif
 }
 
+/* ---- module.c: what the types share ------------------------------------------------------ */
+
 /* Take the call's arguments as (fn, *args, **kwargs) or raise TypeError. */
 HIDDEN int may_start(PyObject *fn);
 HIDDEN PyObject *callable_arg(const char *who, PyObject *const *args, Py_ssize_t nargs);
+HIDDEN int named_args(const char *who, const char *const *names, Py_ssize_t required,
+                      PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **out);
+HIDDEN int timeout_only(const char *who, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                        int64_t *ns);
+HIDDEN void plain_dealloc(PyObject *o);
+HIDDEN PyTypeObject *add_type(PyObject *mod, PyType_Spec *spec);
 
 #endif

@@ -22,14 +22,13 @@ struct Scope {
     Scope *outer;  /* owned */
     bool shield;
     bool ended;
-    bool hidden; /* set on the innermost: the runtime itself must wait */
 };
 
 /* The innermost scope that is over and not behind a shield, or NULL. */
 static Scope *
 ended_scope(G *g)
 {
-    if (g->scope != NULL && g->scope->hidden) {
+    if (g->insists) {
         return NULL;
     }
     for (Scope *s = g->scope; s != NULL; s = s->shield ? NULL : s->outer) {
@@ -69,16 +68,14 @@ scope_raise(G *g)
     return -1;
 }
 
-/* For a wait that must be sat out; returns what unhide has to be given. */
+/* For waits that must be sat out: no scope and no end of run() cuts them short.
+ * Returns what it was, to be put back. */
 bool
-scope_hide(G *g, bool hide)
+g_insist(G *g, bool on)
 {
-    if (g->scope == NULL) {
-        return false;
-    }
     LOCK(&g->mu);
-    bool was = g->scope->hidden;
-    g->scope->hidden = hide;
+    bool was = g->insists;
+    g->insists = on;
     UNLOCK(&g->mu);
     return was;
 }
@@ -124,7 +121,7 @@ Scope_enter(Scope *s, PyObject *unused)
     if (m == NULL) {
         return NULL;
     }
-    G *g = m->curg != NULL ? m->curg : m->g0;
+    G *g = current_g(m);
     if (s->g != NULL) {
         PyErr_Format(PyExc_RuntimeError, "scope of %R is in use already: make one for each block",
                      s->ctx);
@@ -146,7 +143,7 @@ Scope_exit(Scope *s, PyObject *unused)
     if (m == NULL) {
         return NULL;
     }
-    G *g = m->curg != NULL ? m->curg : m->g0;
+    G *g = current_g(m);
     if (g->scope != s) {
         PyErr_Format(PyExc_RuntimeError,
                      "scope of %R left %s: leave scopes in the goroutine that entered them, the "

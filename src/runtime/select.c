@@ -383,12 +383,19 @@ look_and_wait(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, Outcome *out)
     if (order_make(&order, cases, n) < 0) {
         return -1;
     }
-    if (ns != 0 && UNLIKELY(park_needs_check(m)) && park_check(m, m->curg) < 0) {
-        order_free(&order);
-        return -1;
-    }
     order_lock(&order);
     int r = do_one(m, cases, n, out, &wake);
+    if (r == 0 && ns != 0 && UNLIKELY(park_needs_check(m))) {
+        order_unlock(&order);
+        goready_all(wake);
+        wake = NULL;
+        if (park_check(m, m->curg) < 0) {
+            order_free(&order);
+            return -1;
+        }
+        order_lock(&order);
+        r = do_one(m, cases, n, out, &wake); /* the check let others run */
+    }
     if (r == 0 && ns != 0 && wake == NULL) {
         r = wait_for_one(m, cases, n, ns, &order, out);
     }
@@ -406,13 +413,10 @@ select_cases(M *m, Case *const *cases, Py_ssize_t n, int64_t ns)
 {
     Outcome out;
     int64_t began = ns > 0 && any_timed(cases, n) ? clock_now() : 0;
+    int64_t left = ns;
     int r;
-    while (UNLIKELY((r = look_and_wait(m, cases, n, ns, &out)) == 2)) {
-        if (ns > 0 && ns != FOREVER) {
-            int64_t now = clock_now(), left = ns - (now - began);
-            ns = left > 0 ? left : 0;
-            began = now;
-        }
+    while (UNLIKELY((r = look_and_wait(m, cases, n, left, &out)) == 2)) {
+        left = ns > 0 ? time_left(ns, began) : ns;
     }
     if (r < 0) {
         return NULL;

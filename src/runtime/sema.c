@@ -139,17 +139,6 @@ WaitGroup_repr(WaitGroup *w)
     return PyUnicode_FromFormat("<WaitGroup counter=%zd at %p>", w->n, w);
 }
 
-static void
-WaitGroup_dealloc(WaitGroup *w)
-{
-    PyTypeObject *type = Py_TYPE(w);
-    if (w->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)w);
-    }
-    type->tp_free(w);
-    Py_DECREF(type);
-}
-
 static PyMethodDef waitgroup_methods[] = {
     METHOD("add", WaitGroup_add, FASTKW,
            PyDoc_STR("add($self, delta=1)\n--\n\n"
@@ -177,7 +166,7 @@ static PyType_Slot waitgroup_slots[] = {
     {Py_tp_doc,
      (void *)PyDoc_STR("WaitGroup()\n--\n\n"
                        "Waits for a number of goroutines to finish (Go's sync.WaitGroup).")},
-    {Py_tp_dealloc, WaitGroup_dealloc},
+    {Py_tp_dealloc, plain_dealloc},
     {Py_tp_repr, WaitGroup_repr},
     {Py_tp_methods, waitgroup_methods},
     {Py_tp_members, waitgroup_members},

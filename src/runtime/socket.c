@@ -33,21 +33,6 @@ typedef struct {
 
 /* ---- waiting ---------------------------------------------------------------------------- */
 
-/* What is left of a timeout that began at *began, which 0 is set to now. */
-static int64_t
-time_left(int64_t timeout, int64_t *began)
-{
-    if (timeout < 0) {
-        return -1;
-    }
-    int64_t now = clock_now();
-    if (*began == 0) {
-        *began = now;
-    }
-    int64_t left = timeout - (now - *began);
-    return left > 0 ? left : 0;
-}
-
 /* The call said EAGAIN: wait to try again.  -1 with an exception: it is a
  * non-blocking socket, the time is out, somebody closed it, ... */
 static int
@@ -58,7 +43,10 @@ wait_ready(M *m, Socket *s, int mode, int64_t *began)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    int64_t left = time_left(s->timeout, began);
+    if (*began == 0 && s->timeout > 0) {
+        *began = clock_now();
+    }
+    int64_t left = time_left(s->timeout, *began);
     PollResult r = left == 0 ? POLL_TIMEOUT : netpoll_wait(m, (PollWant){s->fd, mode}, left, true);
     if (r == POLL_TIMEOUT) {
         PyErr_SetString(PyExc_TimeoutError, "timed out");

@@ -35,18 +35,29 @@ nanotime(void)
 
 /* ---- the clock that timers go by ------------------------------------------------- */
 
-/* The system's, unless a test has stopped it (goroutines.testing.fake_clock).
- * It goes on from where it stood when the test ends, so that it never steps
- * back and no timer has to be moved. */
+/* The system's, unless a test has stopped it (goroutines.testing.fake_clock). */
 static _Atomic(bool) frozen;
-static _Atomic(int64_t) frozen_at, clock_offset;
+static _Atomic(int64_t) frozen_at;
 
 int64_t
 clock_now(void)
 {
-    return UNLIKELY(atomic_load_explicit(&frozen, memory_order_relaxed))
-               ? atomic_load(&frozen_at)
-               : nanotime() + atomic_load_explicit(&clock_offset, memory_order_relaxed);
+    return UNLIKELY(atomic_load_explicit(&frozen, memory_order_relaxed)) ? atomic_load(&frozen_at)
+                                                                         : nanotime();
+}
+
+/* Let the timers of m, armed by the stopped clock, keep what they had left. */
+static void
+shift_timers(M *m, int64_t ns)
+{
+    Timers *ts = &m->timers;
+    LOCK(&ts->mu);
+    for (Py_ssize_t i = 0; i < ts->n; i++) {
+        TimerSlot *s = &ts->heap[i];
+        s->when -= s->when == FOREVER ? 0 : ns;
+        s->t->when -= s->t->when == FOREVER ? 0 : ns;
+    }
+    UNLOCK(&ts->mu);
 }
 
 /* False: it is frozen (or runs) already. */
@@ -56,14 +67,17 @@ clock_freeze(bool on)
     if (on == atomic_load(&frozen)) {
         return false;
     }
+    int64_t now = nanotime();
     if (on) {
-        atomic_store(&frozen_at, clock_now());
-        atomic_store(&frozen, true);
+        atomic_store(&frozen_at, now);
     }
-    else {
-        atomic_store(&clock_offset, atomic_load(&frozen_at) - nanotime());
-        atomic_store(&frozen, false);
+    atomic_store(&frozen, on);
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL && !on; m = m->next) {
+        shift_timers(m, atomic_load(&frozen_at) - now);
+        m_rouse(m);
     }
+    UNLOCK_SCHED();
     return true;
 }
 
@@ -299,10 +313,14 @@ pop_due(Timers *ts, int64_t *now, Timer *out)
 #define BATCH 16
 
 /* Fire what is due, or drop what was stopped.  True if something fired.  What a
- * timer is for is seldom in the cache, so several are fetched at a time. */
+ * timer is for is seldom in the cache, so several are fetched at a time.  No
+ * goroutine may go on until they have fired, since it would stop a timer that
+ * is no longer its own: so nobody runs, and a destructor cannot park. */
 bool
 timers_run(M *m)
 {
+    G *was = m->curg;
+    m->curg = NULL;
     bool fired = false;
     int64_t now = 0;
     Timer due[BATCH];
@@ -319,6 +337,7 @@ timers_run(M *m)
             fired = true;
         }
     }
+    m->curg = was;
     return fired;
 }
 

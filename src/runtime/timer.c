@@ -221,6 +221,7 @@ static void
 func_fire(M *m, void *arg)
 {
     TimerObject *t = arg;
+    PyObject *raised = take_raised(); /* of who looks for work */
     LOCK(&t->mu);
     if (t->m == m && t->t != NULL && t->t->id != t->id) {
         t->t = NULL; /* unless it was set again just now */
@@ -240,6 +241,9 @@ func_fire(M *m, void *arg)
         }
     }
     Py_DECREF(t); /* the heap's */
+    if (raised != NULL) {
+        set_raised(raised);
+    }
 }
 
 /* t->mu is held, or t is new.  A thread of the blocking pool waits for jobs, not
@@ -284,24 +288,32 @@ func_set(M *m, TimerObject *t, int64_t ns)
     return armed;
 }
 
-/* m's thread ends: its functions run in the main thread when their time comes. */
+/* Some Timer of m's heap that has a function, a new reference; or NULL. */
+static TimerObject *
+any_func(M *m)
+{
+    Timers *ts = &m->timers;
+    TimerObject *found = NULL;
+    LOCK(&ts->mu);
+    for (Py_ssize_t i = 0; i < ts->n && found == NULL; i++) {
+        if (ts->heap[i].t->fire == func_fire) {
+            found = (TimerObject *)Py_NewRef((PyObject *)ts->heap[i].t->arg);
+        }
+    }
+    UNLOCK(&ts->mu);
+    return found;
+}
+
+/* m's thread ends: its functions run in the main thread when their time comes.
+ * Each look starts anew, since stopping one may rearrange the heap. */
 void
 timer_funcs_hand_over(M *m)
 {
-    Timers *ts = &m->timers;
     M *to = sched.main;
-    for (Py_ssize_t i = 0; i < ts->n; i++) {
-        LOCK(&ts->mu);
-        Timer *t = ts->heap[i].t;
-        bool ours = t->fire == func_fire;
-        TimerObject *o = ours ? (TimerObject *)t->arg : NULL;
-        int64_t ns = t->when - clock_now();
-        Py_XINCREF(o);
-        UNLOCK(&ts->mu);
-        if (o == NULL) {
-            continue;
-        }
+    TimerObject *o;
+    while ((o = any_func(m)) != NULL) {
         LOCK(&o->mu);
+        int64_t ns = o->t != NULL ? o->t->when - clock_now() : 0;
         bool armed = o->m == m && func_disarm(o);
         if (armed && to != NULL && to != m) {
             func_arm(to, o, ns > 0 ? ns : 0);
@@ -568,7 +580,7 @@ rt_tick(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
 static int
 func_origin(M *m, TimerObject *t)
 {
-    G *parent = m->curg != NULL ? m->curg : m->g0;
+    G *parent = current_g(m);
     if (!context_is_empty(m->ts->context)) {
         t->context = PyContext_Copy(m->ts->context);
         if (t->context == NULL) {
@@ -645,21 +657,14 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject *
-add_type(PyObject *mod, PyType_Spec *spec, const char *name)
-{
-    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(mod, spec, NULL);
-    if (type == NULL || PyModule_AddObjectRef(mod, name, (PyObject *)type) < 0) {
-        return NULL;
-    }
-    type->tp_vectorcall = Timer_vectorcall;
-    return type;
-}
-
 int
 timer_add_types(PyObject *mod)
 {
-    timer_type = add_type(mod, &timer_spec, "Timer");
-    ticker_type = timer_type != NULL ? add_type(mod, &ticker_spec, "Ticker") : NULL;
-    return ticker_type == NULL ? -1 : PyModule_AddFunctions(mod, functions);
+    timer_type = add_type(mod, &timer_spec);
+    ticker_type = timer_type != NULL ? add_type(mod, &ticker_spec) : NULL;
+    if (ticker_type == NULL) {
+        return -1;
+    }
+    timer_type->tp_vectorcall = ticker_type->tp_vectorcall = Timer_vectorcall;
+    return PyModule_AddFunctions(mod, functions);
 }

@@ -1,0 +1,1 @@
+"""Tests written from the contract alone, by somebody who did not write the code."""
