@@ -167,7 +167,7 @@ class _Forget:
             _active.pop(ident, None)
 
 
-_dummies: Any = _runtime.local()
+_dummies: Any = threading.local()
 
 
 def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
@@ -242,15 +242,33 @@ def exchange_locks() -> list[str]:
     return exchange.held
 
 
+# ---- asyncio's running loop --------------------------------------------------------------
+
+
+def _note_loops() -> None:
+    """Have a running event loop belong to its goroutine, as it belonged to its thread."""
+    import asyncio.events
+
+    native: Any = asyncio.events._set_running_loop
+
+    def _set_running_loop(loop: Any, /) -> None:
+        native(loop)
+        _runtime._note_loop(loop)
+
+    if sys.version_info < (3, 13):
+        _registry.replace(asyncio.events, "_set_running_loop", _set_running_loop)
+    _runtime._note_patched(True, True, native)
+
+
 # ---- install ------------------------------------------------------------------------------
 
 
 def install() -> list[str]:
     """Patch; return the places of locks that could not be exchanged."""
-    lock, rlock, local = _runtime.lock, _runtime.RLock, _runtime.local
+    lock, rlock = _runtime.lock, _runtime.RLock
     new: dict[str, Any] = {
         "allocate_lock": lock, "allocate": lock, "LockType": lock, "lock": lock, "RLock": rlock,
-        "get_ident": _runtime._get_ident, "_local": local, "_set_sentinel": _set_sentinel,
+        "get_ident": _runtime._get_ident, "_set_sentinel": _set_sentinel,
         "start_new_thread": start_new_thread, "start_new": start_new_thread,
         "start_joinable_thread": start_joinable_thread, "_ThreadHandle": ThreadHandle,
     }  # fmt: skip
@@ -259,7 +277,7 @@ def install() -> list[str]:
             _registry.replace(_thread, name, value)
     names = {
         "Lock": lock, "_allocate_lock": lock, "_LockType": lock, "_CRLock": rlock,
-        "get_ident": _runtime._get_ident, "local": local, "_set_sentinel": _set_sentinel,
+        "get_ident": _runtime._get_ident, "_set_sentinel": _set_sentinel,
         "_start_new_thread": start_new_thread, "_ThreadHandle": ThreadHandle,
         "_start_joinable_thread": start_joinable_thread,
     }  # fmt: skip
@@ -269,12 +287,11 @@ def install() -> list[str]:
     private: Any = threading
     if hasattr(private, "_thread_shutdown"):
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
-    if hasattr(private, "_thread_local_info"):
-        private._thread_local_info = local()
     _registry.replace(
         private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__)
     )
     simple: Any = queue._PySimpleQueue  # type: ignore[attr-defined]
     _registry.replace(queue, "SimpleQueue", simple)
+    _note_loops()
     _registry.sweep()
     return exchange_locks()
