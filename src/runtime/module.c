@@ -332,6 +332,7 @@ rt_after_fork(PyObject *mod, PyObject *unused)
     (void)unused;
     threads_after_fork();
     blocking_after_fork();
+    native_after_fork();
     if (getm() == NULL) {
         return NULL;
     }
@@ -506,8 +507,9 @@ module_exec(PyObject *mod)
         mutex_add_types(mod) < 0 || semaphore_add_types(mod) < 0 || cond_add_types(mod) < 0 ||
         once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
-        pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || socket_add_functions(mod) < 0 ||
-        lock_add_types(mod) < 0 || threads_init() < 0) {
+        pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 ||
+        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || native_add_functions(mod) < 0 ||
+        threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

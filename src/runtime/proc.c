@@ -53,6 +53,7 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_IO] = "IO wait",
     [WAIT_THREAD_LOCK] = "threading.Lock.acquire",
     [WAIT_THREAD_RLOCK] = "threading.RLock.acquire",
+    [WAIT_SIMPLE_QUEUE] = "queue.SimpleQueue.get",
 };
 
 /* Other work is looked for each so many switches even when the queue is full. */

@@ -105,6 +105,7 @@ typedef enum {
     WAIT_IO,
     WAIT_THREAD_LOCK,
     WAIT_THREAD_RLOCK,
+    WAIT_SIMPLE_QUEUE,
     WAIT_REASONS
 } WaitReason;
 
@@ -599,6 +600,9 @@ HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);
 HIDDEN int socket_add_functions(PyObject *mod);
 HIDDEN int lock_add_types(PyObject *mod);
+HIDDEN int lock_timeout(bool block, PyObject *timeout, int64_t *ns);
+HIDDEN int native_add_functions(PyObject *mod);
+HIDDEN void native_after_fork(void);
 HIDDEN void netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);

@@ -2,20 +2,17 @@
 
 Only leaves are replaced: how a thread is started and joined, what identifies it, locks and
 `local`. Thread, Condition, Event, Semaphore, Barrier, Timer and the queues are the standard
-library's own, above these. Locks and conditions that exist already are exchanged for ours
-where that is safe, i.e. where nobody holds them.
+library's own, above these. Locks that exist already park too: lock_native.c.
 """
 
 from __future__ import annotations
 
 import _thread
 import contextvars
-import gc
 import queue
 import sys
 import threading
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from goroutines import _runtime
@@ -178,70 +175,6 @@ def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
     return __init__
 
 
-# ---- locks that exist already -----------------------------------------------------------
-
-
-class _Exchange:
-    """Puts new locks where free native ones are, the same one wherever one is shared."""
-
-    def __init__(self) -> None:
-        self.new_of: dict[int, tuple[Any, Any]] = {}
-        self.held: list[str] = []
-
-    def new(self, lock: Any) -> Any:
-        found = self.new_of.get(id(lock))
-        if found is None:
-            made = _runtime.lock() if type(lock) is _NATIVE_LOCK else _runtime.RLock()
-            found = self.new_of[id(lock)] = (lock, made)
-        return found[1]
-
-    def is_free(self, lock: Any) -> bool:
-        if lock.acquire(False):
-            lock.release()
-            return True
-        return False
-
-    def attributes(self, owner: object, names: dict[str, Any]) -> None:
-        for name, value in list(names.items()):
-            if type(value) is not _NATIVE_LOCK and type(value) is not _NATIVE_RLOCK:
-                continue
-            if not self.is_free(value):
-                self.held.append(f"{owner!r}.{name}")
-                continue
-            try:
-                if isinstance(owner, type | ModuleType):
-                    setattr(owner, name, self.new(value))
-                else:
-                    names[name] = self.new(value)
-            except (AttributeError, TypeError):
-                self.held.append(f"{owner!r}.{name}")
-
-    def condition(self, condition: threading.Condition) -> None:
-        lock = condition._lock  # type: ignore[attr-defined]
-        native = type(lock) is _NATIVE_LOCK or type(lock) is _NATIVE_RLOCK
-        if native and not condition._waiters and self.is_free(lock):  # type: ignore[attr-defined]
-            condition.__init__(self.new(lock))  # type: ignore[misc]
-
-
-def exchange_locks() -> list[str]:
-    """Exchange all free locks; return where those are that somebody holds."""
-    exchange = _Exchange()
-    for found in gc.get_objects():
-        if isinstance(found, threading.Condition):
-            exchange.condition(found)
-    for module in list(sys.modules.values()):
-        if isinstance(module, ModuleType) and not module.__name__.startswith(_registry.KEEP):
-            exchange.attributes(module, vars(module))
-    for found in gc.get_objects():
-        owner = type(found).__module__
-        if isinstance(owner, str) and owner.startswith(_registry.KEEP):
-            continue
-        names = getattr(found, "__dict__", None) if not isinstance(found, ModuleType) else None
-        if type(names) is dict:
-            exchange.attributes(found, names)
-    return exchange.held
-
-
 # ---- asyncio's running loop --------------------------------------------------------------
 
 
@@ -263,8 +196,9 @@ def _note_loops() -> None:
 # ---- install ------------------------------------------------------------------------------
 
 
-def install() -> list[str]:
-    """Patch; return the places of locks that could not be exchanged."""
+def install() -> None:
+    """Patch threading, _thread and queue, and the locks that exist already."""
+    _runtime._redirect_methods(_NATIVE_LOCK, _NATIVE_RLOCK, queue.SimpleQueue)
     lock, rlock = _runtime.lock, _runtime.RLock
     new: dict[str, Any] = {
         "allocate_lock": lock, "allocate": lock, "LockType": lock, "lock": lock, "RLock": rlock,
@@ -290,8 +224,5 @@ def install() -> list[str]:
     _registry.replace(
         private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__)
     )
-    simple: Any = queue._PySimpleQueue  # type: ignore[attr-defined]
-    _registry.replace(queue, "SimpleQueue", simple)
     _note_loops()
     _registry.sweep()
-    return exchange_locks()
