@@ -735,42 +735,72 @@ redirect(PyTypeObject *type, const Redirect *redirects, bool keep)
     }
 }
 
-/* _redirect_methods(lock, RLock, SimpleQueue): they park from now on. */
-static PyObject *
-rt_redirect_methods(PyObject *mod, PyObject *args)
+/* The classes whose methods can be redirected, by name. */
+static const struct {
+    const char *name;
+    const Redirect *redirects;
+} classes[] = {
+    {"lock", lock_redirects},
+    {"RLock", rlock_redirects},
+    {"SimpleQueue", queue_redirects},
+};
+
+static const Redirect *
+redirects_of(PyTypeObject *type)
 {
-    PyTypeObject *types[3];
-    const Redirect *const redirects[3] = {lock_redirects, rlock_redirects, queue_redirects};
-    (void)mod;
-    if (!PyArg_ParseTuple(args, "O!O!O!:_redirect_methods", &PyType_Type, &types[0], &PyType_Type,
-                          &types[1], &PyType_Type, &types[2])) {
-        return NULL;
-    }
-    if (not_blocking != NULL) {
-        Py_RETURN_NONE;
-    }
-    for (int i = 0; i < 3; i++) {
-        const char *name = misfit(types[i], redirects[i]);
-        if (name != NULL) {
-            return PyErr_Format(PyExc_RuntimeError,
-                                "patch: this CPython's %s.%s is called in an unknown way",
-                                types[i]->tp_name, name);
+    const char *dot = strrchr(type->tp_name, '.'), *name = dot != NULL ? dot + 1 : type->tp_name;
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        if (strcmp(name, classes[i].name) == 0) {
+            return classes[i].redirects;
         }
     }
-    if ((not_blocking = Py_BuildValue("(O)", Py_False)) == NULL) {
+    return NULL;
+}
+
+/* Whether that was done before. */
+static bool
+is_redirected(PyTypeObject *type, const Redirect *redirects)
+{
+    PyMethodDef *def = method_def(type, redirects[0].name);
+    for (const Redirect *r = redirects; def != NULL && r->name != NULL; r++) {
+        if (r->ours != NULL && def->ml_meth == (PyCFunction)(void (*)(void))r->ours) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* _redirect_methods(class): they park from now on. */
+static PyObject *
+rt_redirect_methods(PyObject *mod, PyObject *arg)
+{
+    (void)mod;
+    PyTypeObject *type = (PyTypeObject *)arg;
+    const Redirect *redirects = PyType_Check(arg) ? redirects_of(type) : NULL;
+    if (redirects == NULL) {
+        return PyErr_Format(PyExc_TypeError, "_redirect_methods: not for %R", arg);
+    }
+    if (is_redirected(type, redirects)) {
+        Py_RETURN_NONE;
+    }
+    const char *name = misfit(type, redirects);
+    if (name != NULL) {
+        return PyErr_Format(PyExc_RuntimeError,
+                            "patch: this CPython's %s.%s is called in an unknown way",
+                            type->tp_name, name);
+    }
+    if (not_blocking == NULL && (not_blocking = Py_BuildValue("(O)", Py_False)) == NULL) {
         return NULL;
     }
-    for (int i = 0; i < 3; i++) {
-        redirect(types[i], redirects[i], true);
-        redirect(types[i], redirects[i], false);
-    }
+    redirect(type, redirects, true);
+    redirect(type, redirects, false);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
-    METHOD("_redirect_methods", rt_redirect_methods, METH_VARARGS,
-           PyDoc_STR("_redirect_methods(lock, RLock, SimpleQueue)\n--\n\n"
-                     "For patch: the methods of CPython's own classes park.")),
+    METHOD("_redirect_methods", rt_redirect_methods, METH_O,
+           PyDoc_STR("_redirect_methods(class)\n--\n\n"
+                     "For patch: the methods of _thread.lock, RLock or SimpleQueue park.")),
     {NULL, NULL, 0, NULL},
 };
 

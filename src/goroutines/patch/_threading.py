@@ -1,4 +1,4 @@
-"""threading, _thread, queue: a thread is a goroutine, and locks park.
+"""threading and _thread: a thread is a goroutine, and locks park.
 
 Only leaves are replaced: how a thread is started and joined, what identifies it, locks and
 `local`. Thread, Condition, Event, Semaphore, Barrier, Timer and the queues are the standard
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import _thread
 import contextvars
-import queue
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from goroutines import _runtime
-from goroutines._runtime import Goroutine, current, go
+from goroutines._runtime import Goroutine, blocking, current, go
 from goroutines.patch import _registry
 
 _NATIVE_LOCK: Any = _thread.LockType
 _NATIVE_RLOCK: Any = _thread.RLock
+_native_ident = _thread.get_ident
 
 # ---- starting and joining ------------------------------------------------------------
 
@@ -175,6 +175,36 @@ def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
     return __init__
 
 
+# ---- threads that run already ------------------------------------------------------------
+
+native_threads: list[threading.Thread] = []  # real ones, from before patch()
+
+
+class _NativeHandle:
+    """The handle of a real thread (3.13 and newer), joined without blocking ours."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+
+    def join(self, timeout: float | None = None) -> None:
+        if self._native.is_done() or self._native.ident == _native_ident():
+            self._native.join(timeout)
+        else:
+            blocking(self._native.join, timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
+
+
+def _adopt_native_threads() -> None:
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread is not threading.main_thread():
+            native_threads.append(thread)
+            handle = getattr(thread, "_handle", None)
+            if handle is not None:
+                thread._handle = _NativeHandle(handle)  # type: ignore[attr-defined]
+
+
 # ---- asyncio's running loop --------------------------------------------------------------
 
 
@@ -198,7 +228,9 @@ def _note_loops() -> None:
 
 def install() -> None:
     """Patch threading, _thread and queue, and the locks that exist already."""
-    _runtime._redirect_methods(_NATIVE_LOCK, _NATIVE_RLOCK, queue.SimpleQueue)
+    _runtime._redirect_methods(_NATIVE_LOCK)
+    _runtime._redirect_methods(_NATIVE_RLOCK)
+    _adopt_native_threads()
     lock, rlock = _runtime.lock, _runtime.RLock
     new: dict[str, Any] = {
         "allocate_lock": lock, "allocate": lock, "LockType": lock, "lock": lock, "RLock": rlock,
@@ -221,8 +253,5 @@ def install() -> None:
     private: Any = threading
     if hasattr(private, "_thread_shutdown"):
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
-    _registry.replace(
-        private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__)
-    )
+    _registry.replace(private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__))
     _note_loops()
-    _registry.sweep()
