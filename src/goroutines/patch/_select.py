@@ -218,6 +218,8 @@ def install() -> None:
         cls: Any = getattr(selectors, name, None)
         if cls is not None:
             _registry.replace(cls, "select", _selector_select(cls.select, wants_of))
+            if hasattr(cls, "_selector_cls"):  # a staticmethod: no sweep takes it for the new
+                cls._selector_cls = staticmethod(cls._selector_cls)
     # The selectors above keep their native poll and epoll objects: they ask without waiting.
     selectors.SelectSelector._select = staticmethod(_select)  # type: ignore[attr-defined]
     if hasattr(select, "poll"):
