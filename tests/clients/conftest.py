@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from . import servers
 
 PROGRAMS = Path(__file__).parent / "programs"
 IMPORTED_FIRST = str(PROGRAMS / "imported_first.py")
+TIMEOUT = 40.0  # seconds; a program takes one to five
+
+
+def needs(*modules: str) -> None:
+    """Skip the test where a library has no wheel for this interpreter, and is not there."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed (extra: clients)")
 
 
 def succeeds(
@@ -23,7 +32,7 @@ def succeeds(
     """
     flags = [IMPORTED_FIRST, first] if first else []
     path = PROGRAMS / f"{program}.py"
-    done = run_program(path, *map(str, args), flags=flags, env=env)
+    done = run_program(path, *map(str, args), flags=flags, env=env, timeout=TIMEOUT)
     ended_well = done.returncode == 0 and done.stdout == "ok\n"
     assert ended_well, f"{program}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
 
