@@ -30,6 +30,7 @@ def succeeds(
 
     `first` are modules, with commas between, that are imported before the program patches.
     """
+    env = {"NO_PROXY": "*", "no_proxy": "*", **(env or {})}
     flags = [IMPORTED_FIRST, first] if first else []
     path = PROGRAMS / f"{program}.py"
     done = run_program(path, *map(str, args), flags=flags, env=env, timeout=TIMEOUT)

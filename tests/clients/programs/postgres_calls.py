@@ -60,9 +60,9 @@ def insert(i: int) -> None:
 main = connect()
 connections = all_of(lambda i: connect())
 assert query(main, "select pg_advisory_lock(1)::text") == ""
-assert held(
-    wait_for_gate, in_flight, lambda: query(main, "select pg_advisory_unlock(1)")
-) == [str(i) for i in range(COUNT)]
+assert held(wait_for_gate, in_flight, lambda: query(main, "select pg_advisory_unlock(1)")) == [
+    str(i) for i in range(COUNT)
+]
 
 main.cursor().execute("create temporary table mine (i int)")
 main.cursor().execute("drop table if exists numbers; create table numbers (i int, n int)")
@@ -70,9 +70,10 @@ all_of(insert)
 assert query(main, "select count(*) from numbers") == COUNT * 20
 assert query(main, "select count(distinct i) from numbers") == COUNT
 assert len(query(main, "select repeat('x', 5000000)")) == 5_000_000  # more than fits a buffer
-assert all_of(lambda i: query(connections[i], "select pg_sleep(0.2)::text || %s", "!")) == [
-    "!"
-] * COUNT
+assert (
+    all_of(lambda i: query(connections[i], "select pg_sleep(0.2)::text || %s", "!"))
+    == ["!"] * COUNT
+)
 try:
     query(main, "select * from nowhere")
 except dbapi.DatabaseError:
