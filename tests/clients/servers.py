@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ def run(command: Sequence[str], user: str | None, cwd: Path) -> None:
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
 
 
-def identity(user: str | None) -> dict[str, object]:
+def identity(user: str | None) -> dict[str, Any]:
     """Return what makes subprocess run something as `user`."""
     if user is None:
         return {}

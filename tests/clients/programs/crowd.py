@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from goroutines import current
+from goroutines.runtime import num_goroutine
 
 COUNT = 50
 
@@ -25,7 +25,6 @@ class Ticker:
 
     def run(self) -> None:
         """Count until stopped."""
-        assert current().id != 1
         while not self.stopped:
             self.ticks += 1
             time.sleep(0.001)
@@ -86,6 +85,7 @@ def held(
         try:
             until(enough)
             ticker.goes_on()
+            assert num_goroutine() > count  # they are goroutines, not plain threads
             assert in_flight() == (at_once or count)
         finally:
             release()

@@ -6,6 +6,6 @@ import sys
 
 modules = sys.argv[1].split(",")
 del sys.argv[:2]
-for name in modules:
+for name in ["crowd", *modules]:
     importlib.import_module(name)
 runpy.run_path(sys.argv[0], run_name="__main__")

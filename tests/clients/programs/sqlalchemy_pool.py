@@ -8,8 +8,14 @@ patch()
 
 from crowd import COUNT, all_of, held
 from sqlalchemy import Engine, create_engine, func, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
 
 driver, port = sys.argv[1:]
 url = f"postgresql+{driver}://postgres@localhost:{port}/postgres"

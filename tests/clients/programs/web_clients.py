@@ -24,16 +24,15 @@ def use_requests(ca: str | None) -> tuple[Get, Post, type[Exception], type[Excep
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
-    if ca:
-        session.verify = ca
+    verify = ca or True  # for each request: the session's yields to REQUESTS_CA_BUNDLE
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=COUNT))
 
     def get(url: str, timeout: float | None = None) -> bytes:
-        return session.get(url, timeout=timeout).content
+        return session.get(url, timeout=timeout, verify=verify).content
 
     def post(url: str, value: Any) -> Any:
-        return session.post(url, json=value).json()
+        return session.post(url, json=value, verify=verify).json()
 
     return get, post, requests.Timeout, requests.ConnectionError
 
