@@ -100,12 +100,12 @@ NET, LOCKS = "net", "locks"
 
 
 def echo(connections: int, rate: Target) -> tuple[Benchmark, ...]:
-    """The four lines that one run against an echo server gives."""
+    """The lines that one run against an echo server gives."""
     name, title = f"echo-{connections}", f"echo, {connections:,} connections"
     line = partial(
         Benchmark,
-        n=400_000,
-        slow_n=200_000,
+        n=100_000,
+        slow_n=50_000,
         quick_n=2000,
         program="echo",
         connections=connections,
@@ -119,6 +119,7 @@ def echo(connections: int, rate: Target) -> tuple[Benchmark, ...]:
         line(f"{name}-cpu", f"{title}, server's CPU, a message", cpu, figure="cpu"),
         line(f"{name}-p50", f"{title}, median latency", UNSET, figure="p50"),
         line(f"{name}-p99", f"{title}, 99 % latency", p99, figure="p99"),
+        line(f"{name}-load", f"{title}, load generator", UNSET, unit=RATIO, figure="load"),
     )
 
 
@@ -246,8 +247,8 @@ BENCHMARKS = (
         "echo-streams",
         "echo over streams, 100 connections, messages",
         UNSET,
-        n=400_000,
-        slow_n=200_000,
+        n=100_000,
+        slow_n=50_000,
         quick_n=2000,
         unit=PER_SECOND,
         figure="rate",
