@@ -49,6 +49,8 @@
 struct PollDesc {
     WaitQ waiters[3]; /* to read, to write, for priority data */
     bool added;       /* the poller was told, and the owner has not closed it */
+    bool drained;     /* all was read since the last event: netpoll_drained */
+    bool ends;        /* the end, an error or priority data were told of */
 };
 
 /* ---- waiting for a descriptor ----------------------------------------------------- */
@@ -91,6 +93,7 @@ desc_prepare(M *m, int fd, bool added, PollDesc **out)
     if (added && d->added) {
         return 0;
     }
+    d->drained = d->ends = false;
     d->added = backend_add(m, fd) == 0;
     return d->added ? 0 : -1;
 }
@@ -213,6 +216,25 @@ netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns)
     return r;
 }
 
+/* Of a stream, less was read than asked for: there is no more until the next
+ * event.  Not if the end was told of, which comes as no event of its own. */
+void
+netpoll_drained(M *m, int fd)
+{
+    PollDesc *d = fd >= 0 && fd < m->npolls ? m->polls[fd] : NULL;
+    if (d != NULL && d->added && !d->ends) {
+        d->drained = true;
+    }
+}
+
+/* A call would find nothing: the caller can as well wait first. */
+bool
+netpoll_is_drained(M *m, int fd)
+{
+    PollDesc *d = fd >= 0 && fd < m->npolls ? m->polls[fd] : NULL;
+    return d != NULL && d->added && d->drained;
+}
+
 #define BUDGET 64
 
 /* To be called before an I/O call: a descriptor that is always ready must not
@@ -289,6 +311,8 @@ ready_all(M *m, const PollEvent *events, int n)
         int fd = events[i].fd;
         PollDesc *d = fd < m->npolls ? m->polls[fd] : NULL;
         if (d != NULL) {
+            d->drained = d->drained && !(events[i].modes & POLL_READ);
+            d->ends = d->ends || events[i].modes & POLL_ENDS;
             wake_modes(d, events[i].modes, &wake);
         }
     }

@@ -100,6 +100,9 @@ as_modes(uint32_t events)
     if (events & (EPOLLPRI | EPOLLHUP | EPOLLERR)) {
         modes |= POLL_PRIO;
     }
+    if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        modes |= POLL_ENDS;
+    }
     return modes;
 }
 

@@ -254,6 +254,7 @@ struct M {
     int npolls;           /* the length of polls */
     Py_ssize_t npollwait; /* goroutines that wait for descriptors */
     uint64_t io_switch;   /* nswitch when io_left was set */
+    char *scratch;        /* of SCRATCH bytes, or NULL: what a receive fills first */
     int io_left;          /* calls that found data at once before others have a turn */
 
     _PyStackChunk *chunks; /* free first chunks of goroutine frames, LIFO */
@@ -586,6 +587,8 @@ time_left(int64_t ns, int64_t since)
 
 /* ---- netpoll.c: how a thread sleeps ----------------------------------------------------- */
 
+#define SCRATCH (64 * 1024)
+
 enum { POLL_READ = 1, POLL_WRITE = 2, POLL_PRIO = 4 };
 
 /* What somebody waits for, and what he got. */
@@ -599,6 +602,8 @@ typedef enum { POLL_READY, POLL_TIMEOUT, POLL_CLOSED, POLL_REFUSED, POLL_ERROR =
 HIDDEN PollResult netpoll_wait(M *m, PollWant want, int64_t ns, bool added);
 HIDDEN PollResult netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns);
 HIDDEN int netpoll_turn(M *m);
+HIDDEN void netpoll_drained(M *m, int fd);
+HIDDEN bool netpoll_is_drained(M *m, int fd);
 HIDDEN void netpoll_closed(int fd);
 HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from goroutines._runtime import now
@@ -65,11 +66,11 @@ def open_pipe(fd: Any, mode: str = "r", buffering: int = -1, **text: Any) -> Any
     raw = PipeIO(fd, mode.replace("b", ""))
     if buffering == 0:
         return raw
-    size = io.DEFAULT_BUFFER_SIZE if buffering < 0 else max(buffering, 2)
+    size = io.DEFAULT_BUFFER_SIZE if buffering in (-1, 1) else buffering
     return io.BufferedReader(raw, size) if raw.readable() else io.BufferedWriter(raw, size)
 
 
-class _IO:
+class _IO(ModuleType):
     """The module io as subprocess sees it: the pipes of its children park."""
 
     open = staticmethod(open_pipe)
@@ -94,4 +95,4 @@ def _wait(original: Callable[..., Any]) -> Callable[..., Any]:
 def install() -> None:
     popen: Any = subprocess.Popen
     _registry.replace(popen, "_wait", _wait(popen._wait))
-    _registry.replace(subprocess, "io", _IO())
+    _registry.replace(subprocess, "io", _IO("io"))
