@@ -752,6 +752,7 @@ HIDDEN int waitgroup_add(PyObject *wg, Py_ssize_t delta);
 HIDDEN bool blocking_is_worker(PyThreadState *ts);
 HIDDEN PyObject *blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
                                PyObject *kwnames);
+HIDDEN PyObject *blocking_stats(PyObject *mod, PyObject *unused);
 HIDDEN int blocking_set_max(int n);
 HIDDEN void blocking_after_fork(void);
 HIDDEN void blocking_shutdown(void);
