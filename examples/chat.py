@@ -2,9 +2,9 @@
 
     python chat.py [--port 8000] [--queue LINES]
 
-Try it with `nc 127.0.0.1 8000` in a few windows; the first line is one's name. Only one
-goroutine, the broadcaster, knows who is there, so nothing needs a lock. It never waits for a
-client: each has a queue and a goroutine that writes; who lets it run full is disconnected.
+Try it with `nc 127.0.0.1 8000`; the first line is one's name. Only one goroutine, the
+broadcaster, knows who is there. It never waits for a client: each has a queue and a goroutine
+that writes; who lets it run full is disconnected.
 """
 
 from goroutines.patch import patch
@@ -17,7 +17,6 @@ import socket
 
 from goroutines import Chan, go, recv, select
 
-LONGEST = 1000  # characters of a line that are taken at once
 Client = tuple[socket.socket, Chan[str]]  # the connection, and what is to be sent there
 messages: Chan[str] = Chan()
 entering: Chan[Client] = Chan()
@@ -36,13 +35,12 @@ def broadcast() -> None:
                             conn.shutdown(socket.SHUT_RDWR)  # its reader ends, and it leaves
             case 1, client:
                 clients.add(client)
-            case 2, client:
+            case _, client:
                 clients.discard(client)
                 client[1].close()
 
 
 def write(conn: socket.socket, outgoing: Chan[str]) -> None:
-    """Send what is queued, until the queue is closed."""
     with contextlib.suppress(OSError):
         for line in outgoing:
             conn.sendall(f"{line}\n".encode())
@@ -50,15 +48,13 @@ def write(conn: socket.socket, outgoing: Chan[str]) -> None:
 
 def handle(conn: socket.socket, queue: int) -> None:
     """Read a client's lines until it goes."""
-    lines = conn.makefile(encoding="utf-8", errors="replace")
-    with conn, lines, contextlib.suppress(OSError):
-        name = lines.readline(LONGEST).strip() or "somebody"
-        client = conn, Chan[str](queue)
-        writer = go(write, *client)
+    with conn, conn.makefile(errors="replace") as lines, contextlib.suppress(OSError):
+        name = lines.readline(1000).strip()
+        writer = go(write, *(client := (conn, Chan[str](queue))))
         messages.send(f"{name} has arrived")
         entering.send(client)
         try:
-            while line := lines.readline(LONGEST):
+            while line := lines.readline(1000):
                 messages.send(f"{name}: {line.strip()}")
         finally:
             leaving.send(client)

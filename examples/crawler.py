@@ -24,7 +24,6 @@ LINK = re.compile(r'<a\s[^>]*href="([^"]+)"', re.IGNORECASE)
 
 
 def crawl(start: str, jobs: int, ctx: context.Context) -> dict[str, str]:
-    """Return what became of each page of the site."""
     slots, visits = Semaphore(jobs), WaitGroup()
     pages = {start: ""}
 
@@ -58,12 +57,11 @@ class DemoPage(BaseHTTPRequestHandler):
         for link in range(2 * n + 1, min(2 * n + 3, 51)):
             self.wfile.write(f'<a href="{link}#top">page {link}</a>'.encode())
 
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+    def log_message(self, *args: object) -> None: ...
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Crawl a site and tell of each page.")
+    parser = argparse.ArgumentParser()
     parser.add_argument("url", nargs="?", help="where to begin (a small site made for it)")
     parser.add_argument("--jobs", type=int, default=10, help="requests at a time (10)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for it all (30)")

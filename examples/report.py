@@ -2,9 +2,8 @@
 
     python report.py [--dsn postgresql://USER@HOST/DATABASE] [--limit N]
 
-Each query has a connection of its own. Without `--dsn` they go to a file of sqlite3, by way
-of `blocking`, since it would hold up all goroutines. PostgreSQL is asked by psycopg 3, which
-waits by the patched `select` and so needs nothing.
+sqlite3, asked by default, would hold up all goroutines, so `blocking` takes its calls to
+threads; psycopg 3 waits for PostgreSQL by the patched `select` and needs nothing.
 """
 
 from goroutines.patch import patch
@@ -34,7 +33,7 @@ REPORT = {
 
 
 def ask(connect: Callable[[], Any], query: str) -> Rows:
-    """Run a query in a connection of its own."""
+    """Run a query, in a connection of its own."""
     connection = connect()
     try:
         return list(connection.execute(query).fetchall())
@@ -43,12 +42,11 @@ def ask(connect: Callable[[], Any], query: str) -> Rows:
 
 
 def report(run: Callable[[str], Rows], prefix: str, limit: int) -> None:
-    """Run all queries, `limit` at a time, and print the answers in their order."""
+    """Run the queries, `limit` at a time, and print the answers."""
     with Group(limit) as group:
         answers = {title: group.go(run, prefix + query) for title, query in REPORT.items()}
     for title, answer in answers.items():
-        values = [str(value) for row in answer.result() for value in row]
-        print(f"{title:<14}|{', '.join(values):>14}")
+        print(f"{title:<14}|{', '.join(str(value) for (value,) in answer.result()):>14}")
 
 
 def report_postgres(dsn: str, limit: int) -> None:
@@ -68,14 +66,11 @@ def report_sqlite(limit: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print a report on some sales.")
+    parser = argparse.ArgumentParser()
     parser.add_argument("--dsn", help="a PostgreSQL database; nothing is written there")
     parser.add_argument("--limit", type=int, default=3, help="queries at a time (3)")
     args = parser.parse_args()
-    if args.dsn:
-        report_postgres(args.dsn, args.limit)
-    else:
-        report_sqlite(args.limit)
+    report_postgres(args.dsn, args.limit) if args.dsn else report_sqlite(args.limit)
 
 
 if __name__ == "__main__":
