@@ -48,9 +48,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from goroutines import Chan, WaitGroup, context, go, gosched, runtime
+
+T = TypeVar("T")
 
 PATTERN_SIZE = (1 << 20) - 3
 BUFFER = 64 << 10  # of each socket; the kernel makes it twice that
@@ -219,7 +221,8 @@ class SocketEnd:
             if self.exchange.fault == "reset":
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             if self.exchange.fault == "shutdown":
-                self.sock.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket's, after which recv() gives what arrives as it is.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
         if self.exchange.fault != "shutdown":
             self.sock.close()
 
@@ -253,7 +256,7 @@ class SocketEnd:
             return self._retried(lambda: self.sock.sendmsg([piece[:100], piece[100:]]))
         return self._retried(lambda: self.sock.send(piece))
 
-    def _retried(self, call: Callable[[], Any]) -> Any:
+    def _retried(self, call: Callable[[], T]) -> T:
         """Make a call that a timeout ends without effect until it succeeds."""
         while True:
             try:
@@ -427,14 +430,15 @@ class Clients:
         self.count = 0
         self.stopped = False
         self.running = WaitGroup()
-        self.actions: list[tuple[Callable[[random.Random], None], int]] = [
-            (self._over_tcp, 50),
-            (self._over_unix, 20),
-            (self._over_pipes, 10),
-            (close_under_reader, 10),
-        ]
+        self.actions: dict[str, tuple[Callable[[random.Random], None], int]] = {
+            "tcp": (self._over_tcp, 50),
+            "unix": (self._over_unix, 20),
+            "pipe": (self._over_pipes, 10),
+            "close": (close_under_reader, 10),
+        }
         if tls is not None:
-            self.actions += [(self._over_tls, 10), (lambda rng: tls_closed_under(rng, tls), 5)]
+            self.actions["tls"] = (self._over_tls, 10)
+            self.actions["tls-close"] = (lambda rng: tls_closed_under(rng, tls), 5)
 
     def start(self, n: int) -> None:
         self.stopped = False
@@ -442,7 +446,7 @@ class Clients:
             self.running.go(self._work, random.Random(self.rng.random()))
 
     def _work(self, rng: random.Random) -> None:
-        actions, weights = zip(*self.actions, strict=True)
+        actions, weights = zip(*self.actions.values(), strict=True)
         while not self.stopped:
             try:
                 rng.choices(actions, weights)[0](rng)
@@ -486,7 +490,7 @@ class Clients:
         try:
             if exchange.kind == "tls" and self.tls is not None:
                 sock = self.tls.wrap_socket(sock)
-            if sock.recv(HELLO.size) != hello:
+            if sock.recv(HELLO.size) != hello and not exchange.broken:
                 LEDGER.violation(f"{exchange.kind} {exchange.number}: greeted as somebody else")
         except OSError as e:
             exchange.failed("client's greeting", e)
@@ -704,6 +708,9 @@ class Soak:
         self.server = Server(SERVER_TLS)
         self.clients = Clients(self.server, client_tls, random.Random(rng.random()))
         self.chaos = Chaos(random.Random(rng.random()))
+        if args.only:
+            every = self.clients.actions
+            self.clients.actions = {kind: every[kind] for kind in args.only.split(",")}
 
     def run(self) -> tuple[int, int]:
         """Return by how much resident memory and allocated blocks grew in the second half."""
@@ -765,6 +772,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100, help="clients at a time (100)")
     parser.add_argument("--connections", type=int, default=10_000, help="to drop at once (10000)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--only", help="tcp, unix, pipe, close, tls, tls-close; or some of these")
     args = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
