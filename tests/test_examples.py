@@ -442,9 +442,13 @@ def test_echo_cuts_off_who_does_not_take_its_data():
 def test_echo_out_of_descriptors():
     """Connections for which there is no descriptor are served when others have ended."""
     with serving("echo.py", "--port", "0", files=30) as server:
-        clients = [server.connect() for _ in range(100)]
-        for sock in clients:
-            sock.sendall(b"hello")
+        clients = []
+        for _ in range(100):
+            clients.append(server.connect())
+            clients[-1].sendall(b"hello")
+            if len(clients) == 1:  # all that it needs for itself is open then
+                assert received(clients[0], 5) == b"hello"
+                clients[0].sendall(b"hello")
         for sock in clients:  # the kernel's queue is in their order
             assert received(sock, 5) == b"hello"
             sock.close()

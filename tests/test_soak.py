@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from .conftest import TESTPROG, run_program, scaled
 
 
+@pytest.mark.slow
 def test_soak():
     seconds, connections = scaled(3), scaled(1000, 20)
     end = run_program(

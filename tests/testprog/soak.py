@@ -29,6 +29,7 @@ import argparse
 import errno
 import faulthandler
 import gc
+import itertools
 import os
 import random
 import resource
@@ -48,7 +49,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from goroutines import Chan, WaitGroup, context, go, gosched, runtime
 
@@ -68,8 +69,13 @@ FAULTS = {"none": 60, "reset": 10, "shutdown": 5, "vanish": 10}
 SPICES = ("slow reader", "slow writer", "timeouts", "deadlines", "half-close")
 
 
+class Tls(NamedTuple):
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
 class Ledger:
-    """What happened, and what must not have happened."""
+    """What happened (roughly: nothing locks the counts), and what must not have happened."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -354,7 +360,7 @@ class PipeEnds:
 class Server:
     """Accepts connections; each names the exchange that it belongs to."""
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, tls: Tls | None) -> None:
         self.tls = tls
         self.exchanges: dict[int, Exchange] = {}
         self.handlers = WaitGroup()
@@ -387,7 +393,6 @@ class Server:
         try:
             with sock:
                 exchange = self._greet(sock)
-            # _greet has made another object of it, for TLS
         finally:
             if exchange is not None:
                 exchange.served.set()
@@ -403,7 +408,7 @@ class Server:
         exchange = self.exchanges.pop(HELLO.unpack(hello)[0])
         try:
             if exchange.kind == "tls" and self.tls is not None:
-                sock = self.tls.wrap_socket(sock, server_side=True)
+                sock = self.tls.server.wrap_socket(sock, server_side=True)
             sock.sendall(hello)
         except OSError as e:
             exchange.failed("server's greeting", e)
@@ -423,11 +428,11 @@ class Server:
 class Clients:
     """Goroutines that have exchanges, one after the other, until they are stopped."""
 
-    def __init__(self, server: Server, tls: ssl.SSLContext | None, rng: random.Random) -> None:
+    def __init__(self, server: Server, tls: Tls | None, rng: random.Random) -> None:
         self.server = server
         self.tls = tls
         self.rng = rng
-        self.count = 0
+        self.numbers = itertools.count(1)  # who is preempted in next() has got his already
         self.stopped = False
         self.running = WaitGroup()
         self.actions: dict[str, tuple[Callable[[random.Random], None], int]] = {
@@ -458,8 +463,7 @@ class Clients:
                 time.sleep(rng.random() * 0.02)
 
     def _exchange(self, kind: str, rng: random.Random) -> Exchange:
-        self.count += 1
-        return Exchange(kind, self.count, rng)
+        return Exchange(kind, next(self.numbers), rng)
 
     def connect(self) -> socket.socket:
         sock = socket.socket()
@@ -489,7 +493,7 @@ class Clients:
         sock.sendall(hello)
         try:
             if exchange.kind == "tls" and self.tls is not None:
-                sock = self.tls.wrap_socket(sock)
+                sock = self.tls.client.wrap_socket(sock)
             if sock.recv(HELLO.size) != hello and not exchange.broken:
                 LEDGER.violation(f"{exchange.kind} {exchange.number}: greeted as somebody else")
         except OSError as e:
@@ -597,7 +601,7 @@ def close_under_reader(rng: random.Random) -> None:
         close_under(rng, a, b, lambda: a.recv(100), rng.random() < 0.5)
 
 
-def tls_closed_under(rng: random.Random, tls: ssl.SSLContext) -> None:
+def tls_closed_under(rng: random.Random, tls: Tls) -> None:
     """The same on a pair of TLS sockets."""
     a, b = socket.socketpair()
     with a, b, tls_pair(a, b, tls) as (ta, tb):
@@ -607,11 +611,11 @@ def tls_closed_under(rng: random.Random, tls: ssl.SSLContext) -> None:
 
 @contextmanager
 def tls_pair(
-    a: socket.socket, b: socket.socket, tls: ssl.SSLContext
+    a: socket.socket, b: socket.socket, tls: Tls
 ) -> Iterator[tuple[ssl.SSLSocket, ssl.SSLSocket]]:
     made: list[ssl.SSLSocket] = []
-    server = go(lambda: made.append(SERVER_TLS.wrap_socket(b, server_side=True)))
-    with tls.wrap_socket(a) as ta:
+    server = go(lambda: made.append(tls.server.wrap_socket(b, server_side=True)))
+    with tls.client.wrap_socket(a) as ta:
         server.join()
         with made[0] as tb:
             yield ta, tb
@@ -664,13 +668,11 @@ class Chaos:
 
 # ---- the whole ------------------------------------------------------------------------------
 
-SERVER_TLS: Any = None
 
-
-def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext] | tuple[None, None]:
-    """Return contexts for server and client, or Nones without openssl to make a certificate."""
+def make_tls() -> Tls | None:
+    """Return contexts with a certificate made on the spot, or None without openssl."""
     if shutil.which("openssl") is None:
-        return None, None
+        return None
     with tempfile.TemporaryDirectory() as name:
         cert, key = str(Path(name) / "cert.pem"), str(Path(name) / "key.pem")
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -681,7 +683,7 @@ def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext] | tuple[None, None]:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_mode = ssl.CERT_NONE
-    return server, client
+    return Tls(server, client)
 
 
 def open_files() -> dict[int, str]:
@@ -700,13 +702,12 @@ class Soak:
     """Two halves of load, and a look at what each has left."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        global SERVER_TLS
         self.args = args
         rng = random.Random(args.seed)
         make_pattern(rng)
-        SERVER_TLS, client_tls = tls_contexts()
-        self.server = Server(SERVER_TLS)
-        self.clients = Clients(self.server, client_tls, random.Random(rng.random()))
+        tls = make_tls()
+        self.server = Server(tls)
+        self.clients = Clients(self.server, tls, random.Random(rng.random()))
         self.chaos = Chaos(random.Random(rng.random()))
         if args.only:
             every = self.clients.actions
