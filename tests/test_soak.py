@@ -4,15 +4,15 @@ import re
 
 import pytest
 
-from .conftest import TESTPROG, run_program, scaled
+from .conftest import PROGRAM_TIMEOUT, TESTPROG, run_program, scaled
 
 
 @pytest.mark.slow
 def test_soak():
     seconds, connections = scaled(3), scaled(1000, 20)
-    end = run_program(
-        TESTPROG / "soak.py", "--seconds", str(seconds), "--connections", str(connections)
-    )
+    load = ("--seconds", str(seconds), "--connections", str(connections))
+    # Should something hang, the program says what does; that takes it a while.
+    end = run_program(TESTPROG / "soak.py", *load, timeout=4 * PROGRAM_TIMEOUT)
     assert end.returncode == 0, end.stdout + end.stderr
     assert end.stderr == ""
     first, last = end.stdout.splitlines()
