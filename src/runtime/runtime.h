@@ -160,6 +160,7 @@ struct G {
     bool thread_main;      /* the own G of an OS thread, or a forked child's main */
     bool exiting;          /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
+    bool in_call;          /* in C code that must not be preempted, where it looks for signals */
     bool insists;          /* neither scopes nor run()'s end end its waits; by mu */
     Lock mu;               /* guards joiners, pending, the chain of scopes */
     Timer *timer;          /* of the present wait; NULL once fired */
@@ -597,7 +598,14 @@ typedef struct {
     int modes;
 } PollWant;
 
-typedef enum { POLL_READY, POLL_TIMEOUT, POLL_CLOSED, POLL_REFUSED, POLL_ERROR = -1 } PollResult;
+typedef enum {
+    POLL_READY,
+    POLL_TIMEOUT,
+    POLL_CLOSED,
+    POLL_REFUSED,
+    POLL_AT_ONCE, /* within netpoll.c */
+    POLL_ERROR = -1,
+} PollResult;
 
 HIDDEN PollResult netpoll_wait(M *m, PollWant want, int64_t ns, bool added);
 HIDDEN PollResult netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns);
@@ -613,7 +621,7 @@ HIDDEN int lock_add_types(PyObject *mod);
 HIDDEN int lock_timeout(bool block, PyObject *timeout, int64_t *ns);
 HIDDEN int native_add_functions(PyObject *mod);
 HIDDEN void native_after_fork(void);
-HIDDEN void netpoll_open(M *m);
+HIDDEN int netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);
 HIDDEN void netpoll_close(M *m);

@@ -308,13 +308,17 @@ sock_sendall(Socket *s, PyObject *const *args, Py_ssize_t nargs)
 
 /* ---- every other call ------------------------------------------------------------------------ */
 
-/* Call fn(*args) while the socket s is non-blocking for CPython. */
+/* Call fn(*args) while the socket s is non-blocking for CPython.  Nobody else may
+ * see it so: code that looks for signals in between is not preempted. */
 static PyObject *
-call_nowait(Socket *s, PyObject *fn, PyObject *const *args, Py_ssize_t nargs)
+call_nowait(M *m, Socket *s, PyObject *fn, PyObject *const *args, Py_ssize_t nargs)
 {
+    G *g = current_g(m);
     int64_t timeout = s->timeout;
     s->timeout = 0;
+    g->in_call = true;
     PyObject *r = PyObject_Vectorcall(fn, args, (size_t)nargs, NULL);
+    g->in_call = false;
     if (s->timeout == 0) {
         s->timeout = timeout;
     }
@@ -343,7 +347,7 @@ rt_sock_call(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     for (;;) {
-        PyObject *r = call_nowait(s, args[2], args + 3, nargs - 3);
+        PyObject *r = call_nowait(m, s, args[2], args + 3, nargs - 3);
         if (r != NULL || s->timeout == 0 || !would_block()) {
             return r;
         }
@@ -363,7 +367,7 @@ rt_sock_nowait(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
     if (m == NULL || !count_ok("_sock_nowait", nargs, 2, PY_SSIZE_T_MAX) || netpoll_turn(m) < 0) {
         return NULL;
     }
-    return call_nowait((Socket *)args[0], args[1], args + 2, nargs - 2);
+    return call_nowait(m, (Socket *)args[0], args[1], args + 2, nargs - 2);
 }
 
 /* _sock_wait(sock, mode, deadline): park; the deadline is time.now()'s, or None. */
