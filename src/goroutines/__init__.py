@@ -14,6 +14,8 @@ Layout of the package:
 - ``pool``       the goroutine pool, an Executor
 - ``group``      structured concurrency, singleflight
 - ``testing``    a clock that jumps, waiting for quiet, leaks; ``_pytest``, the plugin
+- ``patch``      the standard library made cooperative
+- ``asyncio``    goroutines awaited in event loops
 - ``runtime``    settings and introspection
 - ``__main__``   the command line
 """
@@ -100,7 +102,7 @@ __all__ = [
 
 # Imported when they are first used: concurrent.futures takes longer than all the rest.
 _LATER = {"Group": "goroutines.group", "Pool": "goroutines.pool"}
-_MODULES = ("context", "group", "pool", "signal", "sync", "testing", "time")
+_MODULES = ("asyncio", "context", "group", "patch", "pool", "signal", "sync", "testing", "time")
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ import signal
 import sys
 import types
 
-from goroutines import _panic
+from goroutines import _panic, patch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +26,15 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         usage="goroutines run [--no-patch] SCRIPT|-m MODULE [ARGS...]",
         help="run a script or a module as the main goroutine",
-        description="Run a script or a module as the main goroutine.  SIGQUIT (Ctrl-\\) prints "
+        description="Make the standard library cooperative (goroutines.patch), then run a "
+        "script or a module as the main goroutine.  SIGQUIT (Ctrl-\\) prints "
         "the stack of every goroutine.  The exit status is the script's own, 2 for a panic or "
         "a deadlock.",
     )
     run.add_argument(
         "--no-patch",
         action="store_true",
-        help="leave the standard library as it is (at present it always is)",
+        help="leave the standard library as it is",
     )
     run.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
     run.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -84,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("run: a SCRIPT or -m MODULE is needed")
     if hasattr(signal, "SIGQUIT"):
         signal.signal(signal.SIGQUIT, _panic.dump_on_signal)
+    if not options.no_patch:
+        patch.patch()
     if options.module is not None:
         _run_module(options.module, rest[1:] if rest[:1] == ["--"] else rest)
         return

@@ -18,6 +18,10 @@
  *                stack, which are gone while the goroutine is parked:
  *                frames_unlink takes them out of the chain (so that f_back,
  *                tracebacks and the dump are safe), frames_relink undoes it.
+ *   all          dict: what Py_Repr is inside of, thread locals; these hang on
+ *                threading_local_key from 3.13 on.
+ *   3.13+        asyncio's running loop; 3.14+ its current task too.  Before, the
+ *                loop is in the dict, and in a cache that proc.c corrects.
  *   3.14t+       frames may hold deferred (uncounted) references, which the
  *                collector finds only on the stacks of running threads:
  *                frames_strengthen turns them into counted ones.
@@ -57,10 +61,21 @@
 
 typedef struct _PyInterpreterFrame PyFrameData;
 
+/* What code thinks of as its thread's own.  Goroutines have it in common with
+ * their thread, or, once `threading` is patched, each its own.  Owned. */
+typedef struct {
+    PyObject *dict;
+    PyObject *key, *sentinel; /* 3.13+: of threading.local */
+    PyObject *loop; /* asyncio's running loop; before 3.13 told by the patch */
+    PyObject *task; /* 3.14+: asyncio's current task */
+} ThreadVars;
+
 typedef struct {
 #if PY_VERSION_HEX < 0x030D0000
     _PyCFrame *cframe;
 #endif
+    ThreadVars *vars; /* &own_vars, or the thread's */
+    ThreadVars own_vars;
     PyFrameData *frame; /* the innermost Python frame */
     PyFrameData *entry; /* 3.12+: list of entry frames taken out of the chain */
     _PyStackChunk *chunk;
@@ -255,6 +270,34 @@ frames_strengthen(_PyThreadStateImpl *ts)
 
 /* ---- save, load, fresh ------------------------------------------------------ */
 
+static inline void
+vars_save(PyThreadState *ts, ThreadVars *v)
+{
+    v->dict = ts->dict;
+#if PY_VERSION_HEX >= 0x030D0000
+    v->key = ts->threading_local_key;
+    v->sentinel = ts->threading_local_sentinel;
+    v->loop = ((_PyThreadStateImpl *)ts)->asyncio_running_loop;
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    v->task = ((_PyThreadStateImpl *)ts)->asyncio_running_task;
+#endif
+}
+
+static inline void
+vars_load(PyThreadState *ts, const ThreadVars *v)
+{
+    ts->dict = v->dict;
+#if PY_VERSION_HEX >= 0x030D0000
+    ts->threading_local_key = v->key;
+    ts->threading_local_sentinel = v->sentinel;
+    ((_PyThreadStateImpl *)ts)->asyncio_running_loop = v->loop;
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    ((_PyThreadStateImpl *)ts)->asyncio_running_task = v->task;
+#endif
+}
+
 /* Take ts's state into p: the goroutine is about to leave the stack. */
 static inline void
 pystate_save(PyThreadState *ts, PyState *p, char *base)
@@ -274,6 +317,7 @@ pystate_save(PyThreadState *ts, PyState *p, char *base)
 #if PY_VERSION_HEX < 0x030D0000
     p->cframe = ts->cframe;
 #endif
+    vars_save(ts, p->vars);
     p->frame = pystate_current_frame(ts);
 #if PY_VERSION_HEX >= 0x030C0000
     p->entry = frames_unlink(p->frame, base);
@@ -323,6 +367,7 @@ pystate_load(PyThreadState *ts, PyState *p)
 #else
     ts->current_frame = p->frame;
 #endif
+    vars_load(ts, p->vars);
     ts->datastack_chunk = p->chunk;
     ts->datastack_top = p->top;
     ts->datastack_limit = p->limit;
@@ -384,10 +429,14 @@ pystate_resumed(PyThreadState *ts, PyState *p)
 #endif
 }
 
-/* Fill p with the state that a goroutine starts in; p->context is set already. */
+/* Fill p with the state that a goroutine starts in; p->context is set already.
+ * thread_vars: the thread's, to be shared; NULL: it has its own. */
 static inline void
-pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left)
+pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left,
+              ThreadVars *thread_vars)
 {
+    p->vars = thread_vars != NULL ? thread_vars : &p->own_vars;
+    p->own_vars = (ThreadVars){NULL, NULL, NULL, NULL, NULL};
 #if PY_VERSION_HEX < 0x030D0000
 #if PY_VERSION_HEX < 0x030C0000
     ts->root_cframe.use_tracing = (ts->c_tracefunc != NULL || ts->c_profilefunc != NULL) ? 255 : 0;
@@ -435,6 +484,42 @@ pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left)
     p->c_stack_refs = NULL;
 #endif
 #endif
+}
+
+static inline bool
+vars_are_used(PyThreadState *ts)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return ts->dict != NULL || ts->threading_local_sentinel != NULL;
+#else
+    return ts->dict != NULL;
+#endif
+}
+
+/* The goroutine ends that has p: drop what it has of its own in ts, again if
+ * destructors bring it back. */
+static inline void
+vars_end(PyThreadState *ts, PyState *p, const ThreadVars *thread_vars)
+{
+    if (p->vars != &p->own_vars) {
+        return;
+    }
+    while (vars_are_used(ts)) {
+        Py_CLEAR(ts->dict);
+#if PY_VERSION_HEX >= 0x030D0000
+        Py_CLEAR(ts->threading_local_key);
+        Py_CLEAR(ts->threading_local_sentinel);
+#endif
+    }
+#if PY_VERSION_HEX >= 0x030D0000
+    Py_CLEAR(((_PyThreadStateImpl *)ts)->asyncio_running_loop);
+#else
+    Py_CLEAR(p->own_vars.loop);
+#endif
+#if PY_VERSION_HEX >= 0x030E0000
+    Py_CLEAR(((_PyThreadStateImpl *)ts)->asyncio_running_task);
+#endif
+    vars_load(ts, thread_vars);
 }
 
 static inline int

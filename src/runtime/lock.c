@@ -80,7 +80,30 @@ acquire(M *m, LockObject *l, Py_ssize_t count, int64_t ns)
     return LIKELY(ours) ? 1 : ns == 0 ? 0 : wait_for_lock(m, l, count, ns);
 }
 
-/* (blocking=True, timeout=-1), with CPython's errors. */
+/* (blocking=True, timeout=-1) -> nanoseconds, with CPython's errors. */
+int
+lock_timeout(bool block, PyObject *timeout, int64_t *ns)
+{
+    *ns = block ? -1 : 0;
+    double seconds = timeout == NULL ? -1 : PyFloat_AsDouble(timeout);
+    if (seconds == -1) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (!block) {
+        PyErr_SetString(PyExc_ValueError, "can't specify a timeout for a non-blocking call");
+        return -1;
+    }
+    if (!(seconds >= 0)) {
+        PyErr_SetString(PyExc_ValueError, "timeout value must be a non-negative number");
+        return -1;
+    }
+    if (seconds > 9223372036.0) {
+        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
+        return -1;
+    }
+    return seconds_arg(timeout, "timeout", ns);
+}
+
 static int
 acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *ns)
 {
@@ -105,27 +128,7 @@ acquire_args(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t
         }
     }
     int block = PyObject_IsTrue(blocking);
-    if (block < 0) {
-        return -1;
-    }
-    *ns = block ? -1 : 0;
-    double seconds = timeout == NULL ? -1 : PyFloat_AsDouble(timeout);
-    if (seconds == -1) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    if (!block) {
-        PyErr_SetString(PyExc_ValueError, "can't specify a timeout for a non-blocking call");
-        return -1;
-    }
-    if (!(seconds >= 0)) {
-        PyErr_SetString(PyExc_ValueError, "timeout value must be a non-negative number");
-        return -1;
-    }
-    if (seconds > 9223372036.0) {
-        PyErr_SetString(PyExc_OverflowError, "timeout value is too large");
-        return -1;
-    }
-    return seconds_arg(timeout, "timeout", ns);
+    return block < 0 ? -1 : lock_timeout(block, timeout, ns);
 }
 
 static PyObject *

@@ -201,6 +201,36 @@ rt_current(PyObject *mod, PyObject *unused)
     return m == NULL ? NULL : Py_NewRef((PyObject *)current_g(m));
 }
 
+static PyObject *
+rt_note_patched(PyObject *mod, PyObject *args)
+{
+    int vars_apart, loops_park;
+    PyObject *set_running_loop;
+    (void)mod;
+    if (!PyArg_ParseTuple(args, "ppO:_note_patched", &vars_apart, &loops_park, &set_running_loop)) {
+        return NULL;
+    }
+    sched.vars_apart = vars_apart;
+    sched.loops_park = loops_park;
+    Py_XSETREF(sched.set_running_loop, Py_NewRef(set_running_loop));
+    Py_RETURN_NONE;
+}
+
+/* For 3.11 and 3.12, called when asyncio was told of a running loop (None: of none). */
+static PyObject *
+rt_note_loop(PyObject *mod, PyObject *loop)
+{
+    M *m = getm();
+    (void)mod;
+    if (m == NULL) {
+        return NULL;
+    }
+    ThreadVars *vars = current_g(m)->ps.vars;
+    Py_XSETREF(vars->loop, loop != Py_None ? Py_NewRef(loop) : NULL);
+    m->told_loop = vars->loop;
+    Py_RETURN_NONE;
+}
+
 /* What threading.get_ident is for a goroutine: a thread's own has the thread's. */
 static PyObject *
 rt_get_ident(PyObject *mod, PyObject *unused)
@@ -302,6 +332,7 @@ rt_after_fork(PyObject *mod, PyObject *unused)
     (void)unused;
     threads_after_fork();
     blocking_after_fork();
+    native_after_fork();
     if (getm() == NULL) {
         return NULL;
     }
@@ -428,6 +459,9 @@ static PyMethodDef functions[] = {
        "Cap the threads that blocking() uses; returns the old cap.  Raises ValueError\n"
        "unless 1 <= n <= 100000."),
     FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
+    FN("_note_patched", rt_note_patched, METH_VARARGS,
+       "_note_patched(vars_apart, loops_park, set_running_loop): what patch() has done."),
+    FN("_note_loop", rt_note_loop, METH_O, "_note_loop(loop): this goroutine's event loop runs."),
     FN("_get_ident", rt_get_ident, METH_NOARGS, "threading.get_ident, by goroutine."),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
     FN("_set_future_hooks", future_set_hooks, METH_VARARGS,
@@ -473,8 +507,9 @@ module_exec(PyObject *mod)
         mutex_add_types(mod) < 0 || semaphore_add_types(mod) < 0 || cond_add_types(mod) < 0 ||
         once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
-        pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || socket_add_functions(mod) < 0 ||
-        lock_add_types(mod) < 0 || local_add_types(mod) < 0 || threads_init() < 0) {
+        pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 ||
+        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || native_add_functions(mod) < 0 ||
+        threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

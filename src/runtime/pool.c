@@ -105,7 +105,7 @@ place_of(M *m)
     if (m == away_m || (!m->is_main && g->run == NULL)) {
         return AWAY;
     }
-    int loop = loop_runs_here();
+    int loop = sched.loops_park ? 0 : loop_runs_here();
     return loop == 0 ? m : loop > 0 ? AWAY : NULL;
 }
 

@@ -53,6 +53,7 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_IO] = "IO wait",
     [WAIT_THREAD_LOCK] = "threading.Lock.acquire",
     [WAIT_THREAD_RLOCK] = "threading.RLock.acquire",
+    [WAIT_SIMPLE_QUEUE] = "queue.SimpleQueue.get",
 };
 
 /* Other work is looked for each so many switches even when the queue is full. */
@@ -255,9 +256,41 @@ static void goroutine_main(void);
 static inline void
 load_fresh(M *m, G *g)
 {
-    pystate_fresh(m->ts, &g->ps, chunk_get(m), m->c_depth_left);
+    pystate_fresh(m->ts, &g->ps, chunk_get(m), m->c_depth_left,
+                  LIKELY(!sched.vars_apart) ? &m->vars : NULL);
     g->started = true;
     pystate_load(m->ts, &g->ps);
+}
+
+#if PY_VERSION_HEX < 0x030D0000
+/* asyncio caches the running loop by thread: tell it that g has another. */
+static NOINLINE void
+tell_loop(M *m, G *g)
+{
+    PyObject *raised = take_raised(), *loop = g->ps.vars->loop;
+    PyObject *r = PyObject_CallOneArg(sched.set_running_loop, loop != NULL ? loop : Py_None);
+    if (r == NULL) {
+        PyErr_WriteUnraisable((PyObject *)g);
+    }
+    Py_XDECREF(r);
+    m->told_loop = loop;
+    if (raised != NULL) {
+        set_raised(raised);
+    }
+}
+#endif
+
+static inline void
+follow_loop(M *m, G *g)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    if (UNLIKELY(g->ps.vars->loop != m->told_loop)) {
+        tell_loop(m, g);
+    }
+#else
+    (void)m;
+    (void)g;
+#endif
 }
 
 /* Leave `from` (NULL: it has ended) and run `to`; returns when from is back. */
@@ -280,6 +313,7 @@ switch_to(M *m, G *from, G *to)
         go_begin(save, m->base, from, goroutine_main);
     }
     pystate_resumed(m->ts, &from->ps);
+    follow_loop(m, from);
 }
 
 static inline void
@@ -842,9 +876,7 @@ g_drop_contents(M *m, G *g)
     Py_CLEAR(g->fn);
     Py_CLEAR(g->args);
     Py_CLEAR(g->kwnames);
-    if (UNLIKELY(g->locals != NULL)) {
-        locals_drop(g);
-    }
+    vars_end(m->ts, &g->ps, &m->vars);
     if (m->ts->context != NULL) {
         PyObject *ctx = m->ts->context;
         m->ts->context = NULL;
@@ -893,6 +925,7 @@ goroutine_main(void)
 {
     M *m = tls_m;
     for (;;) {
+        follow_loop(m, m->curg);
         g_execute(m, m->curg);
         G *next = find_runnable(m);
         if (next->started) {

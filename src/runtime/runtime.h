@@ -105,6 +105,7 @@ typedef enum {
     WAIT_IO,
     WAIT_THREAD_LOCK,
     WAIT_THREAD_RLOCK,
+    WAIT_SIMPLE_QUEUE,
     WAIT_REASONS
 } WaitReason;
 
@@ -187,7 +188,6 @@ struct G {
     PyObject *birth_code; /* owned code object of the function that called go() */
     Run *run;            /* counted reference */
     PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
-    PyObject *locals;    /* owned list of weak references: local.c; or NULL */
     PyObject *weakrefs;
     G *allnext, *allprev; /* m->allgs; guarded by sched.mu */
 };
@@ -241,6 +241,8 @@ struct M {
     bool is_worker; /* a thread of the blocking pool */
     uint64_t rng;
     int c_depth_left; /* 3.12, 3.13: C recursion left at base */
+    ThreadVars vars;  /* the thread's, while a goroutine that has its own runs */
+    PyObject *told_loop; /* 3.11, 3.12: what asyncio takes for the running loop; borrowed */
 
     Timers timers;
     _Atomic(G *) inbox;     /* pushed to by other threads, LIFO */
@@ -300,11 +302,14 @@ typedef struct {
     _Atomic(int64_t) npollwait;      /* goroutines that wait for a descriptor */
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     bool finalizing;
+    bool vars_apart;  /* `threading` is patched: goroutines have ThreadVars of their own */
+    bool loops_park;  /* `selectors` is patched: event loops let others run */
 
     /* What the Python side supplies; owned. */
     PyObject *uncaught;      /* (goroutine, exc) -> exception for main, or None */
     PyObject *deadlock; /* () -> the exception to raise in main, or None: not yet */
     PyObject *goroutine_exit, *channel_closed, *panic;
+    PyObject *set_running_loop; /* asyncio's, once it is patched: 3.11, 3.12 */
     PyObject *run_signals;     /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
 } Sched;
@@ -595,8 +600,9 @@ HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);
 HIDDEN int socket_add_functions(PyObject *mod);
 HIDDEN int lock_add_types(PyObject *mod);
-HIDDEN int local_add_types(PyObject *mod);
-HIDDEN void locals_drop(G *g);
+HIDDEN int lock_timeout(bool block, PyObject *timeout, int64_t *ns);
+HIDDEN int native_add_functions(PyObject *mod);
+HIDDEN void native_after_fork(void);
 HIDDEN void netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);

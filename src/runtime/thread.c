@@ -64,6 +64,7 @@ m_alloc(PyThreadState *ts)
     g->sg.g = g;
     g->thread_main = g->started = true;
     g->status = G_RUNNING;
+    g->ps.vars = &m->vars;
     atomic_store(&g->wake, WAKE_READY);
     m->curg = m->loaded = g;
     return m;
@@ -197,7 +198,6 @@ thread_exit(M *m)
     if (wait_for_end(m, NULL) < 0) {
         PyErr_WriteUnraisable(NULL);
     }
-    locals_drop(m->g0);
     hand_over_unstarted(m);
     timer_funcs_hand_over(m);
     g_mark_dead(m->g0);

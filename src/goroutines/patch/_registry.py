@@ -1,24 +1,42 @@
 """What was replaced, by what, and where else it was found.
 
-A leaf is replaced in the module or class that owns it. Modules that had imported it by
-then (``from time import sleep``) hold the original under a name of their own, so they are
-looked through too, and given the new one.
+A leaf is replaced in the module or class that owns it. By then others may hold it under
+names of their own (``from time import sleep``, a class attribute, a function's default), so
+modules, classes and functions are looked through too, and given the new one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
-from types import ModuleType
+from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-# Modules that must keep the untouched functions: the runtime's own, and debuggers, whose
-# helper threads have to stay real threads.
+# Who must keep the untouched functions: the runtime itself, and debuggers, whose helper
+# threads have to stay real threads.
 KEEP = ("goroutines", "pydevd", "_pydevd", "debugpy", "_pydev", "_frozen_importlib")
 
 _MISSING: Any = object()
 
 _originals: dict[tuple[str, str], Any] = {}
-_moved: list[tuple[Any, Any]] = []
+_new_of: dict[int, tuple[Any, Any]] = {}  # by the id of what a module had: that, the new one
+
+
+@dataclass(frozen=True)
+class Escape:
+    """Something that patch() did not reach."""
+
+    what: str
+    """What it is: ``"time.sleep"``, ``"psycopg2"``."""
+    where: str
+    """Who has it."""
+    why: str
+    """What that means, and what to do."""
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.where}): {self.why}"
 
 
 def _owner_name(owner: Any) -> str:
@@ -27,35 +45,118 @@ def _owner_name(owner: Any) -> str:
     return f"{owner.__module__}.{owner.__qualname__}"
 
 
-def replace(owner: Any, name: str, new: Any) -> Any:
-    """Put `new` under `name` into a module or class; return what was there, or None."""
+def replace(owner: Any, name: str, new: Any) -> None:
+    """Put `new` under `name` into a module or class."""
     key = (_owner_name(owner), name)
     old = owner.__dict__.get(name, _MISSING)
     if key not in _originals:
         _originals[key] = old if old is not _MISSING else getattr(owner, name, _MISSING)
     setattr(owner, name, new)
     if isinstance(owner, ModuleType) and old is not _MISSING:
-        _moved.append((old, new))
-    return None if old is _MISSING else old
+        _new_of[id(old)] = (old, new)
 
 
 def original(module: str | ModuleType, name: str) -> Any:
-    """Return the untouched ``module.name``, replaced or not."""
+    """Return the untouched ``module.name``, replaced or not.
+
+    Args:
+        module: A module or its name; it is imported if need be.
+        name: The name in it; with a dot for a class' own, as ``"socket.recv"``.
+
+    Raises:
+        ImportError: There is no such module.
+        AttributeError: It has no such name.
+    """
     if isinstance(module, str):
         __import__(module)
         module = sys.modules[module]
-    found = _originals.get((module.__name__, name), _MISSING)
-    return getattr(module, name) if found is _MISSING else found
+    owner, _, attribute = name.rpartition(".")
+    key = (f"{module.__name__}.{owner}" if owner else module.__name__, attribute)
+    found = _originals.get(key, _MISSING)
+    if found is not _MISSING:
+        return found
+    holder: Any = module
+    for part in name.split("."):
+        holder = getattr(holder, part)
+    return holder
+
+
+def is_replaced(name: str) -> bool:
+    """Tell whether ``module.name`` was replaced."""
+    module, _, attribute = name.rpartition(".")
+    return (module, attribute) in _originals
+
+
+# ---- who holds the old ones ----------------------------------------------------------------
+
+
+def _keeps(module: object) -> bool:
+    return isinstance(module, str) and module.startswith(KEEP)
+
+
+def _new(value: object) -> Any:
+    found = _new_of.get(id(value))
+    return found[1] if found is not None and found[0] is value else _MISSING
+
+
+def _sweep_names(owner: Any) -> None:
+    for name, value in list(vars(owner).items()):
+        new = _new(value)
+        if new is not _MISSING:
+            with contextlib.suppress(AttributeError, TypeError):  # an immutable class
+                setattr(owner, name, new)
+
+
+def _sweep_defaults(function: FunctionType) -> None:
+    values = function.__defaults__
+    if values and any(id(value) in _new_of for value in values):
+        exchanged = [(value, _new(value)) for value in values]
+        function.__defaults__ = tuple(old if n is _MISSING else n for old, n in exchanged)
+    named: dict[str, Any] = function.__kwdefaults__ or {}
+    for name, value in list(named.items()):
+        if _new(value) is not _MISSING:
+            named[name] = _new(value)
 
 
 def sweep() -> None:
-    """Give the new functions to modules that had imported the old ones before."""
-    new_of = {id(old): (old, new) for old, new in _moved}
-    for module in list(sys.modules.values()):
-        if not isinstance(module, ModuleType) or module.__name__.startswith(KEEP):
-            continue
-        for name, value in list(vars(module).items()):
-            found = new_of.get(id(value))
-            if found is not None and found[0] is value:
-                setattr(module, name, found[1])
-    _moved.clear()
+    """Give the new functions to all that had the old ones by name before."""
+    for found in gc.get_objects():
+        if isinstance(found, FunctionType):
+            if not _keeps(found.__module__):
+                _sweep_defaults(found)
+        elif isinstance(found, type):
+            if not _keeps(found.__module__):
+                _sweep_names(found)
+        elif isinstance(found, ModuleType) and not _keeps(found.__name__):
+            _sweep_names(found)
+
+
+def _place(holder: object) -> str:
+    if isinstance(holder, dict):
+        name = holder.get("__name__")
+        return f"module {name}" if isinstance(name, str) else "a dict"
+    name = getattr(holder, "__qualname__", None)
+    return f"{type(holder).__name__} {name}" if name else f"a {type(holder).__name__}"
+
+
+def _is_ours(holder: Any) -> bool:
+    if isinstance(holder, dict):
+        return holder is _originals or _keeps(holder.get("__name__"))
+    return type(holder).__name__ in ("frame", "cell", "staticmethod") or _keeps(
+        getattr(holder, "__module__", None)
+    )
+
+
+def left_behind() -> list[Escape]:
+    """Return who still holds functions that were replaced."""
+    found: list[Escape] = []
+    ours = {id(pair) for pair in _new_of.values()}
+    for old, _ in list(_new_of.values()):
+        if not isinstance(old, FunctionType | BuiltinFunctionType):
+            continue  # classes: objects of those that have been made park too
+        name = f"{old.__module__}.{old.__qualname__}"
+        for holder in gc.get_referrers(old):
+            if id(holder) not in ours and not _is_ours(holder):
+                why = "it has the untouched function, which blocks its thread"
+                found.append(Escape(name, _place(holder), why))
+    return found

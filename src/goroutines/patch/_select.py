@@ -32,7 +32,7 @@ def _wait(wants: list[tuple[int, int]], deadline: float | None) -> None:
 
 
 def fileno(file: Any) -> int:
-    """Return the descriptor of what select accepts: an int, or what has fileno()."""
+    """Return the descriptor of what select accepts: an int, or an object with a fileno method."""
     fd = file if isinstance(file, int) else file.fileno()
     if not isinstance(fd, int):
         raise TypeError("argument must be an int, or have a fileno() method.")
@@ -70,7 +70,9 @@ class Poll:
         self._poll: Any = _registry.original(select, "poll")()
         self._masks: dict[int, int] = {}
 
-    def register(self, fd: Any, eventmask: int = select.POLLIN | select.POLLOUT | select.POLLPRI) -> None:
+    def register(
+        self, fd: Any, eventmask: int = select.POLLIN | select.POLLOUT | select.POLLPRI
+    ) -> None:
         self._poll.register(fd, eventmask)
         self._masks[fileno(fd)] = eventmask
 

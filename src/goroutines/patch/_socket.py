@@ -1,4 +1,4 @@
-"""socket: the calls that wait, and names looked up in threads.
+"""socket: the calls that wait.
 
 The class `socket.socket` gets new methods in place, so every socket there is and every
 class derived from it has them. The hot ones (recv, recv_into, send, sendall) are the
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from goroutines import _runtime
-from goroutines._runtime import blocking, now, sleep
-from goroutines.patch import _registry
+from goroutines._runtime import now, sleep
+from goroutines.patch import _dns, _registry
 
 READ, WRITE = 1, 2
 _DONTWAIT = socket.MSG_DONTWAIT
@@ -97,7 +97,7 @@ def sendto(self: Any, data: Any, *flags_and_address: Any) -> int:
 def sendmsg(
     self: Any, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /
 ) -> int:
-    args = (buffers, ancdata, flags | _DONTWAIT)
+    args: tuple[Any, ...] = (buffers, ancdata, flags | _DONTWAIT)
     if address is not None:
         args += (resolve(self, address),)
     sent: int = _runtime._sock_call(self, WRITE, _raw.sendmsg, self, *args)
@@ -167,52 +167,16 @@ def _sendfile_use_sendfile(self: Any, file: Any, offset: int = 0, count: int | N
 # ---- names ---------------------------------------------------------------------------------
 
 
-def _is_numeric(family: int, host: Any) -> bool:
-    if not isinstance(host, str) or host in ("", "<broadcast>"):
-        return host in ("", "<broadcast>")
-    try:
-        socket.inet_pton(family, host.partition("%")[0])
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def resolve(self: Any, address: Any) -> Any:
-    """Look the host of an address up in a thread, where the call itself would do it."""
+    """Look up the host of an address first, where the call itself would block to do it."""
     family = self.family
     if family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
         return address
-    if not address or not isinstance(address[0], str | bytes) or _is_numeric(family, address[0]):
+    if not address or _dns.is_numeric(family, address[0]):
         return address
     host, port = address[0], address[1] if len(address) > 1 else 0
     found = socket.getaddrinfo(host, port, family, self.type, self.proto)
     return (found[0][4][0], *address[1:])
-
-
-def _in_thread(name: str) -> None:
-    original = getattr(socket, name)
-
-    def lookup(*args: Any, **kwargs: Any) -> Any:
-        return blocking(original, *args, **kwargs)
-
-    lookup.__name__ = lookup.__qualname__ = name
-    lookup.__doc__ = original.__doc__
-    _registry.replace(socket, name, lookup)
-
-
-def _getaddrinfo(original: Callable[..., Any]) -> Callable[..., Any]:
-    def getaddrinfo(
-        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-    ) -> Any:
-        if host is None or flags & socket.AI_NUMERICHOST or _no_lookup(host):
-            return original(host, port, family, type, proto, flags)
-        return blocking(original, host, port, family, type, proto, flags)
-
-    return getaddrinfo
-
-
-def _no_lookup(host: Any) -> bool:
-    return _is_numeric(socket.AF_INET, host) or _is_numeric(socket.AF_INET6, host)
 
 
 _METHODS: tuple[Callable[..., Any], ...] = (
@@ -230,6 +194,3 @@ def install() -> None:
         _registry.replace(cls, function.__name__, function)
     _registry.replace(cls, "__init__", _init(cls.__init__))
     _registry.replace(cls, "detach", _detach(cls.detach))
-    _registry.replace(socket, "getaddrinfo", _getaddrinfo(socket.getaddrinfo))
-    for name in ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo"):
-        _in_thread(name)

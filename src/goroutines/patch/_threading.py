@@ -1,29 +1,26 @@
-"""threading, _thread, queue: a thread is a goroutine, and locks park.
+"""threading and _thread: a thread is a goroutine, and locks park.
 
 Only leaves are replaced: how a thread is started and joined, what identifies it, locks and
 `local`. Thread, Condition, Event, Semaphore, Barrier, Timer and the queues are the standard
-library's own, above these. Locks and conditions that exist already are exchanged for ours
-where that is safe, i.e. where nobody holds them.
+library's own, above these. Locks that exist already park too: lock_native.c.
 """
 
 from __future__ import annotations
 
 import _thread
 import contextvars
-import gc
-import queue
 import sys
 import threading
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from goroutines import _runtime
-from goroutines._runtime import Goroutine, current, go
+from goroutines._runtime import Goroutine, blocking, current, go
 from goroutines.patch import _registry
 
 _NATIVE_LOCK: Any = _thread.LockType
 _NATIVE_RLOCK: Any = _thread.RLock
+_native_ident = _thread.get_ident
 
 # ---- starting and joining ------------------------------------------------------------
 
@@ -167,7 +164,7 @@ class _Forget:
             _active.pop(ident, None)
 
 
-_dummies: Any = _runtime.local()
+_dummies: Any = threading.local()
 
 
 def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
@@ -178,79 +175,66 @@ def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
     return __init__
 
 
-# ---- locks that exist already -----------------------------------------------------------
+# ---- threads that run already ------------------------------------------------------------
+
+native_threads: list[threading.Thread] = []  # real ones, from before patch()
 
 
-class _Exchange:
-    """Puts new locks where free native ones are, the same one wherever one is shared."""
+class _NativeHandle:
+    """The handle of a real thread (3.13 and newer), joined without blocking ours."""
 
-    def __init__(self) -> None:
-        self.new_of: dict[int, tuple[Any, Any]] = {}
-        self.held: list[str] = []
+    def __init__(self, native: Any) -> None:
+        self._native = native
 
-    def new(self, lock: Any) -> Any:
-        found = self.new_of.get(id(lock))
-        if found is None:
-            made = _runtime.lock() if type(lock) is _NATIVE_LOCK else _runtime.RLock()
-            found = self.new_of[id(lock)] = (lock, made)
-        return found[1]
+    def join(self, timeout: float | None = None) -> None:
+        if self._native.is_done() or self._native.ident == _native_ident():
+            self._native.join(timeout)
+        else:
+            blocking(self._native.join, timeout)
 
-    def is_free(self, lock: Any) -> bool:
-        if lock.acquire(False):
-            lock.release()
-            return True
-        return False
-
-    def attributes(self, owner: object, names: dict[str, Any]) -> None:
-        for name, value in list(names.items()):
-            if type(value) is not _NATIVE_LOCK and type(value) is not _NATIVE_RLOCK:
-                continue
-            if not self.is_free(value):
-                self.held.append(f"{owner!r}.{name}")
-                continue
-            try:
-                if isinstance(owner, type | ModuleType):
-                    setattr(owner, name, self.new(value))
-                else:
-                    names[name] = self.new(value)
-            except (AttributeError, TypeError):
-                self.held.append(f"{owner!r}.{name}")
-
-    def condition(self, condition: threading.Condition) -> None:
-        lock = condition._lock  # type: ignore[attr-defined]
-        native = type(lock) is _NATIVE_LOCK or type(lock) is _NATIVE_RLOCK
-        if native and not condition._waiters and self.is_free(lock):  # type: ignore[attr-defined]
-            condition.__init__(self.new(lock))  # type: ignore[misc]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
 
 
-def exchange_locks() -> list[str]:
-    """Exchange all free locks; return where those are that somebody holds."""
-    exchange = _Exchange()
-    for found in gc.get_objects():
-        if isinstance(found, threading.Condition):
-            exchange.condition(found)
-    for module in list(sys.modules.values()):
-        if isinstance(module, ModuleType) and not module.__name__.startswith(_registry.KEEP):
-            exchange.attributes(module, vars(module))
-    for found in gc.get_objects():
-        owner = type(found).__module__
-        if isinstance(owner, str) and owner.startswith(_registry.KEEP):
-            continue
-        names = getattr(found, "__dict__", None) if not isinstance(found, ModuleType) else None
-        if type(names) is dict:
-            exchange.attributes(found, names)
-    return exchange.held
+def _adopt_native_threads() -> None:
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread is not threading.main_thread():
+            native_threads.append(thread)
+            handle = getattr(thread, "_handle", None)
+            if handle is not None:
+                thread._handle = _NativeHandle(handle)  # type: ignore[attr-defined]
+
+
+# ---- asyncio's running loop --------------------------------------------------------------
+
+
+def _note_loops() -> None:
+    """Have a running event loop belong to its goroutine, as it belonged to its thread."""
+    import asyncio.events
+
+    native: Any = asyncio.events._set_running_loop
+
+    def _set_running_loop(loop: Any, /) -> None:
+        native(loop)
+        _runtime._note_loop(loop)
+
+    if sys.version_info < (3, 13):
+        _registry.replace(asyncio.events, "_set_running_loop", _set_running_loop)
+    _runtime._note_patched(True, True, native)
 
 
 # ---- install ------------------------------------------------------------------------------
 
 
-def install() -> list[str]:
-    """Patch; return the places of locks that could not be exchanged."""
-    lock, rlock, local = _runtime.lock, _runtime.RLock, _runtime.local
+def install() -> None:
+    """Patch threading, _thread and queue, and the locks that exist already."""
+    _runtime._redirect_methods(_NATIVE_LOCK)
+    _runtime._redirect_methods(_NATIVE_RLOCK)
+    _adopt_native_threads()
+    lock, rlock = _runtime.lock, _runtime.RLock
     new: dict[str, Any] = {
         "allocate_lock": lock, "allocate": lock, "LockType": lock, "lock": lock, "RLock": rlock,
-        "get_ident": _runtime._get_ident, "_local": local, "_set_sentinel": _set_sentinel,
+        "get_ident": _runtime._get_ident, "_set_sentinel": _set_sentinel,
         "start_new_thread": start_new_thread, "start_new": start_new_thread,
         "start_joinable_thread": start_joinable_thread, "_ThreadHandle": ThreadHandle,
     }  # fmt: skip
@@ -259,7 +243,7 @@ def install() -> list[str]:
             _registry.replace(_thread, name, value)
     names = {
         "Lock": lock, "_allocate_lock": lock, "_LockType": lock, "_CRLock": rlock,
-        "get_ident": _runtime._get_ident, "local": local, "_set_sentinel": _set_sentinel,
+        "get_ident": _runtime._get_ident, "_set_sentinel": _set_sentinel,
         "_start_new_thread": start_new_thread, "_ThreadHandle": ThreadHandle,
         "_start_joinable_thread": start_joinable_thread,
     }  # fmt: skip
@@ -269,12 +253,5 @@ def install() -> list[str]:
     private: Any = threading
     if hasattr(private, "_thread_shutdown"):
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
-    if hasattr(private, "_thread_local_info"):
-        private._thread_local_info = local()
-    _registry.replace(
-        private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__)
-    )
-    simple: Any = queue._PySimpleQueue  # type: ignore[attr-defined]
-    _registry.replace(queue, "SimpleQueue", simple)
-    _registry.sweep()
-    return exchange_locks()
+    _registry.replace(private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__))
+    _note_loops()

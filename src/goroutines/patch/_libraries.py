@@ -1,0 +1,86 @@
+"""Libraries that chose how they wait when they were imported, and those that wait in C."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from goroutines.patch import _registry
+from goroutines.patch._registry import Escape
+
+# Extension modules that block the thread which calls them.
+_BLOCKING = {
+    "psycopg2._psycopg": "goroutines wait for each other in its queries; psycopg 3 and pg8000 park",
+    "MySQLdb._mysql": "goroutines wait for each other in its queries; PyMySQL parks",
+    "pymssql._pymssql": "goroutines wait for each other in its queries: use blocking()",
+    "grpc._cython.cygrpc": "its calls block the thread: use blocking()",
+    "pycurl": "its transfers block the thread: use blocking(), or requests, which parks",
+    "zmq.backend.cython._zmq": "its sockets block the thread: use blocking()",
+    "uvloop.loop": "its loops block the thread while they run; asyncio's own park",
+    "gevent._gevent_cgreenlet": "gevent's hub and goroutines do not know each other",
+    "eventlet.hubs": "eventlet's hub and goroutines do not know each other",
+}
+
+
+def _psycopg() -> None:
+    """Psycopg 3 takes a C function that polls unless select is patched when it is imported."""
+    waiting: Any = sys.modules.get("psycopg.waiting")
+    native = getattr(sys.modules.get("psycopg._cmodule"), "_psycopg", None)
+    if waiting is None or native is None or waiting.wait is not native.wait_c:
+        return
+    _registry.replace(waiting, "wait", waiting.wait_selector)
+    _registry.sweep()
+
+
+def _psycopg2() -> None:
+    """psycopg2 waits by a function of ours, if the program has not given it one."""
+    extensions: Any = sys.modules.get("psycopg2.extensions")
+    if extensions is None or extensions.get_wait_callback() is not None:
+        return
+    import select
+
+    def wait(connection: Any, *_: Any) -> None:
+        while (state := connection.poll()) != extensions.POLL_OK:
+            files = [connection.fileno()]
+            if state == extensions.POLL_READ:
+                select.select(files, [], [])
+            elif state == extensions.POLL_WRITE:
+                select.select([], files, [])
+            else:
+                raise connection.OperationalError(f"psycopg2: poll() returned {state}")
+
+    extensions.set_wait_callback(wait)
+
+
+def escapes() -> list[Escape]:
+    """Return the libraries and threads that are out of reach."""
+    found = [
+        Escape(name.partition(".")[0], "imported", why)
+        for name, why in _BLOCKING.items()
+        if name in sys.modules and not (name.startswith("psycopg2") and _psycopg2_waits())
+    ]
+    threads = _native_threads()
+    found += [
+        Escape(thread.name, "a thread from before patch()", "it remains a real thread")
+        for thread in threads
+    ]
+    return found
+
+
+def _psycopg2_waits() -> bool:
+    extensions: Any = sys.modules.get("psycopg2.extensions")
+    return extensions is not None and extensions.get_wait_callback() is not None
+
+
+def _native_threads() -> list[threading.Thread]:
+    from goroutines.patch import _threading
+
+    return [thread for thread in _threading.native_threads if thread.is_alive()]
+
+
+def install() -> list[Escape]:
+    """Repair what can be repaired; return what would block a thread."""
+    _psycopg()
+    _psycopg2()
+    return [escape for escape in escapes() if escape.where == "imported"]
