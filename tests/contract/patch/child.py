@@ -5,6 +5,8 @@ can run and the function has not returned, so it fails, by a hang, when the call
 its thread. Without the patch (GOROUTINES_TEST_PATCH=0) they are threads.
 """
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import _thread

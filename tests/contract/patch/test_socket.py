@@ -149,8 +149,8 @@ def test_connect_to_a_full_backlog() -> None:
                             break
                         first.append(a)
                     # The kernel does not tell when a UNIX socket has room again.
-                    full = (TimeoutError,) if family == socket.AF_INET else (BlockingIOError, TimeoutError)
-                    assert type(error) in full, (family, error)
+                    full = TimeoutError if family == socket.AF_INET else BlockingIOError
+                    assert type(error) in (full, TimeoutError), (family, error)
                     a.close()
                     with socket.socket(family) as a:
                         a.settimeout(0.02)
