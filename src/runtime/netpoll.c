@@ -213,6 +213,24 @@ netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns)
     return r;
 }
 
+#define BUDGET 64
+
+/* To be called before an I/O call: a descriptor that is always ready must not
+ * keep all others waiting.  -1 with an exception that was meant for us. */
+int
+netpoll_turn(M *m)
+{
+    if (m->io_switch != m->nswitch) {
+        m->io_switch = m->nswitch;
+        m->io_left = BUDGET;
+    }
+    if (LIKELY(--m->io_left > 0) || m->curg == NULL) {
+        return 0;
+    }
+    m->io_left = BUDGET;
+    return gosched(m);
+}
+
 static void
 wake_modes(PollDesc *d, int modes, G **wake)
 {
@@ -389,6 +407,15 @@ rt_fd_fresh(PyObject *mod, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+rt_io_turn(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    return m == NULL || netpoll_turn(m) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* [(fd, modes)] -> wants; NULL with an exception. */
 static PollWant *
 wants_arg(PyObject *seq, Py_ssize_t *n)
@@ -437,6 +464,8 @@ rt_wait_fds(PyObject *mod, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
+    METHOD("_io_turn", rt_io_turn, METH_NOARGS,
+           PyDoc_STR("_io_turn()\n--\n\nBefore an I/O call: let others have their turn at times.")),
     METHOD("_fd_closed", rt_fd_closed, METH_O,
            PyDoc_STR("_fd_closed(fd)\n--\n\nfd is about to be closed: wake who waits for it.")),
     METHOD("_fd_fresh", rt_fd_fresh, METH_O,

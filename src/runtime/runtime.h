@@ -253,6 +253,8 @@ struct M {
     PollDesc **polls;     /* by descriptor; NULL: never waited for here */
     int npolls;           /* the length of polls */
     Py_ssize_t npollwait; /* goroutines that wait for descriptors */
+    uint64_t io_switch;   /* nswitch when io_left was set */
+    int io_left;          /* calls that found data at once before others have a turn */
 
     _PyStackChunk *chunks; /* free first chunks of goroutine frames, LIFO */
     G *freeg;
@@ -594,6 +596,7 @@ typedef enum { POLL_READY, POLL_TIMEOUT, POLL_CLOSED, POLL_REFUSED, POLL_ERROR =
 
 HIDDEN PollResult netpoll_wait(M *m, PollWant want, int64_t ns, bool added);
 HIDDEN PollResult netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns);
+HIDDEN int netpoll_turn(M *m);
 HIDDEN void netpoll_closed(int fd);
 HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);

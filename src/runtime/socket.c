@@ -79,6 +79,9 @@ static ssize_t
 recv_some(M *m, Socket *s, char *buf, Py_ssize_t n, int flags)
 {
     int64_t began = 0;
+    if (netpoll_turn(m) < 0) {
+        return -1;
+    }
     for (;;) {
         ssize_t got;
         if (n <= MUCH) {
@@ -104,6 +107,9 @@ recv_some(M *m, Socket *s, char *buf, Py_ssize_t n, int flags)
 static ssize_t
 send_some(M *m, Socket *s, const char *buf, Py_ssize_t n, int flags, int64_t *began)
 {
+    if (netpoll_turn(m) < 0) {
+        return -1;
+    }
     for (;;) {
         ssize_t sent;
         if (n <= MUCH) {
@@ -290,6 +296,9 @@ rt_sock_call(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
     Socket *s = (Socket *)args[0];
     int mode = (int)PyLong_AsLong(args[1]);
     int64_t began = 0;
+    if (netpoll_turn(m) < 0) {
+        return NULL;
+    }
     for (;;) {
         PyObject *r = call_nowait(s, args[2], args + 3, nargs - 3);
         if (r != NULL || s->timeout == 0 || !would_block()) {
@@ -307,7 +316,8 @@ static PyObject *
 rt_sock_nowait(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
 {
     (void)mod;
-    if (!count_ok("_sock_nowait", nargs, 2, PY_SSIZE_T_MAX)) {
+    M *m = getm();
+    if (m == NULL || !count_ok("_sock_nowait", nargs, 2, PY_SSIZE_T_MAX) || netpoll_turn(m) < 0) {
         return NULL;
     }
     return call_nowait((Socket *)args[0], args[1], args + 2, nargs - 2);

@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ _WNOHANG = os.WNOHANG
 
 def _waits(fd: int) -> bool:
     """Tell whether a call for this descriptor could block for long, and may."""
+    if sys.is_finalizing():
+        return False  # goroutines wait no more
     try:
         mode = os.fstat(fd).st_mode
         return not stat.S_ISREG(mode) and os.get_blocking(fd)
@@ -37,6 +40,7 @@ def wait_ready(fd: int, mode: int) -> None:
     """Park until a call for this descriptor would not block."""
     if not _waits(fd):
         return
+    _runtime._io_turn()
     while not _ready(fd, mode):
         if _runtime._wait_fds([(fd, mode)]) == 2:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -76,6 +80,8 @@ def _named(new: Callable[..., Any], old: Callable[..., Any]) -> Callable[..., An
 
 def wait_for_process(pid: int, timeout: float | None = None) -> bool:
     """Park until this child has ended (it is not reaped); False when the time is out."""
+    if sys.is_finalizing():
+        return True
     try:
         fd = os.pidfd_open(pid)
     except OSError:

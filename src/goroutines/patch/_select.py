@@ -1,7 +1,7 @@
 """select, poll, epoll and selectors.
 
-Each asks the kernel first, without waiting. Only if nothing is ready the goroutine parks
-until one of the descriptors may be, and asks again.
+Each lets others run, then asks the kernel, without waiting. Only if nothing is ready the
+goroutine parks until one of the descriptors may be, and asks again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from goroutines import _runtime
-from goroutines._runtime import now, sleep
+from goroutines._runtime import gosched, now, sleep
 from goroutines.patch import _registry
 
 READ, WRITE, PRIORITY = 1, 2, 4
@@ -54,6 +54,7 @@ def cooperative_select(
         for files, mode in zip(lists, (READ, WRITE, PRIORITY), strict=True)
         for file in files
     ]
+    gosched()
     while True:
         ready = _select(*lists, 0)
         if any(ready) or timeout == 0:
@@ -87,6 +88,7 @@ class Poll:
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """Return what is ready; `timeout` is in milliseconds, None or negative: no limit."""
         deadline = None if timeout is None or timeout < 0 else now() + timeout / 1000
+        gosched()
         while True:
             ready: list[tuple[int, int]] = self._poll.poll(0)
             if ready or timeout == 0 or (deadline is not None and now() >= deadline):
@@ -124,6 +126,7 @@ def _cooperative_epoll() -> type:
         def poll(self, timeout: float | None = None, maxevents: int = -1) -> Any:
             """Return what is ready; `timeout` is in seconds, None or negative: no limit."""
             deadline = None if timeout is None or timeout < 0 else now() + timeout
+            gosched()
             while True:
                 ready = self._epoll.poll(0, maxevents)
                 if ready or timeout == 0 or (deadline is not None and now() >= deadline):
@@ -148,6 +151,7 @@ def _cooperative_epoll() -> type:
 def _selector_select(original: Callable[..., Any], wants_of: Callable[[Any], Any]) -> Any:
     def select_(self: Any, timeout: float | None = None) -> Any:
         """Return what is ready, parking the goroutine until something is."""
+        gosched()
         if timeout is not None and timeout <= 0:
             return original(self, 0)
         deadline = None if timeout is None else now() + timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from goroutines import _runtime
@@ -12,7 +13,10 @@ def sleep(seconds: float, /) -> None:
     """Park this goroutine for so many seconds, as time.sleep does its thread."""
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
-    _runtime.sleep(seconds)
+    if sys.is_finalizing():
+        _registry.original(time, "sleep")(seconds)
+    else:
+        _runtime.sleep(seconds)
 
 
 def install() -> None:
