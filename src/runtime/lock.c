@@ -374,14 +374,14 @@ static PyType_Slot rlock_slots[] = {
 };
 
 static PyType_Spec lock_spec = {
-    .name = "goroutines.patch.lock",
+    .name = "_thread.lock",
     .basicsize = sizeof(LockObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = lock_slots,
 };
 
 static PyType_Spec rlock_spec = {
-    .name = "goroutines.patch.RLock",
+    .name = "_thread.RLock",
     .basicsize = sizeof(LockObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
     .slots = rlock_slots,

@@ -231,6 +231,52 @@ rt_note_loop(PyObject *mod, PyObject *loop)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+rt_start_system(PyObject *mod, PyObject *fn)
+{
+    M *m = getm();
+    (void)mod;
+    if (m == NULL) {
+        return NULL;
+    }
+    start_system(m, fn);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+rt_is_main(PyObject *mod, PyObject *unused)
+{
+    M *m = getm();
+    (void)mod;
+    (void)unused;
+    return m == NULL ? NULL : PyBool_FromLong(!m->is_main || current_g(m) == sched.maing);
+}
+
+static PyObject *
+rt_preempt(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
+{
+    M *m = getm();
+    (void)mod;
+    (void)args;
+    (void)nargs;
+    if (m == NULL) {
+        return NULL;
+    }
+    gopreempt(m);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+rt_start_sysmon(PyObject *mod, PyObject *arg)
+{
+    (void)mod;
+    long signum = PyLong_AsLong(arg);
+    if ((signum == -1 && PyErr_Occurred()) || sysmon_start((int)signum) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* What threading.get_ident is for a goroutine: a thread's own has the thread's. */
 static PyObject *
 rt_get_ident(PyObject *mod, PyObject *unused)
@@ -241,7 +287,7 @@ rt_get_ident(PyObject *mod, PyObject *unused)
     if (m == NULL) {
         return NULL;
     }
-    if (m->curg == NULL || m->curg->thread_main) {
+    if (m->curg == NULL || m->curg->thread_main || m->curg->system) {
         return PyLong_FromUnsignedLong(PyThread_get_thread_ident());
     }
     return PyLong_FromVoidPtr(m->curg);
@@ -336,6 +382,7 @@ rt_after_fork(PyObject *mod, PyObject *unused)
     if (getm() == NULL) {
         return NULL;
     }
+    sysmon_after_fork();
     Py_RETURN_NONE;
 }
 
@@ -344,6 +391,7 @@ rt_shutdown(PyObject *mod, PyObject *unused)
 {
     (void)mod;
     (void)unused;
+    sysmon_stop();
     blocking_shutdown();
     threads_shutdown();
     Py_RETURN_NONE;
@@ -462,6 +510,11 @@ static PyMethodDef functions[] = {
     FN("_note_patched", rt_note_patched, METH_VARARGS,
        "_note_patched(vars_apart, loops_park, set_running_loop): what patch() has done."),
     FN("_note_loop", rt_note_loop, METH_O, "_note_loop(loop): this goroutine's event loop runs."),
+    FN("_start_system", rt_start_system, METH_O,
+       "_start_system(fn): in a goroutine whose exceptions are main's."),
+    FN("_is_main", rt_is_main, METH_NOARGS, "Does the main goroutine run, or its thread no other?"),
+    FN("_preempt", rt_preempt, METH_FASTCALL, "_preempt(signum, frame): let the others run."),
+    FN("_start_sysmon", rt_start_sysmon, METH_O, "_start_sysmon(signum)"),
     FN("_get_ident", rt_get_ident, METH_NOARGS, "threading.get_ident, by goroutine."),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
     FN("_set_future_hooks", future_set_hooks, METH_VARARGS,

@@ -153,7 +153,7 @@ allgs_remove(M *m, G *g)
 
 /* Python code that the scheduler needs run goes into a goroutine: it may wait,
  * and what it raises belongs to main. */
-static void
+void
 start_system(M *m, PyObject *fn)
 {
     G *g = g_new(m, fn, NULL, 0, NULL);
@@ -222,6 +222,9 @@ idle(M *m, int64_t *patience)
         }
     }
     atomic_store(&m->sleeping, false);
+    if (UNLIKELY(atomic_load(&sysmon_asleep)) && m->is_main) {
+        sysmon_rouse();
+    }
     m->curg = was;
 }
 
@@ -468,6 +471,25 @@ gosched(M *m)
         return -1;
     }
     return 0;
+}
+
+/* Let the others run, amid the code of one that did not ask for it: so nothing
+ * is raised here. */
+void
+gopreempt(M *m)
+{
+    G *g = m->curg;
+    if (g == NULL || m->in_gc || sched.finalizing) {
+        return;
+    }
+    if (m->runq.head == NULL) {
+        inbox_drain(m);
+        netpoll_look(m);
+        timers_run(m);
+    }
+    runq_put(&m->runq, g);
+    g->status = G_RUNNABLE;
+    schedule(m, g);
 }
 
 /* Wait until no goroutine, this one apart, can run: for tests. */

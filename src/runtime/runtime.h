@@ -332,6 +332,8 @@ HIDDEN Wake gopark(M *m, G *g, int64_t timeout, WaitReason why);
 HIDDEN void goready(G *g);
 HIDDEN void m_rouse(M *m);
 HIDDEN int gosched(M *m);
+HIDDEN void gopreempt(M *m);
+HIDDEN void start_system(M *m, PyObject *fn);
 HIDDEN int wait_quiet(M *m);
 HIDDEN int park_check(M *m, G *g);
 HIDDEN void g_interrupt(G *g, PyObject *exc);
@@ -610,6 +612,14 @@ HIDDEN void netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);
 HIDDEN void netpoll_close(M *m);
+
+/* ---- sysmon.c: preemption ------------------------------------------------------------------ */
+
+extern HIDDEN _Atomic(bool) sysmon_asleep;
+HIDDEN void sysmon_rouse(void);
+HIDDEN int sysmon_start(int signum);
+HIDDEN void sysmon_stop(void);
+HIDDEN void sysmon_after_fork(void);
 
 /* ---- chan.c, select.c ------------------------------------------------------------------- */
 

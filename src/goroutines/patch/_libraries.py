@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 from goroutines.patch import _registry
@@ -30,7 +32,7 @@ def _psycopg() -> None:
     if waiting is None or native is None or waiting.wait is not native.wait_c:
         return
     _registry.replace(waiting, "wait", waiting.wait_selector)
-    _registry.sweep()
+    _registry.sweep()  # who imported it by name
 
 
 def _psycopg2() -> None:
@@ -79,8 +81,43 @@ def _native_threads() -> list[threading.Thread]:
     return [thread for thread in _threading.native_threads if thread.is_alive()]
 
 
+# What is repaired when a module has been imported.
+_REPAIRS: dict[str, Callable[[], None]] = {
+    "psycopg.waiting": _psycopg,
+    "psycopg2.extensions": _psycopg2,
+}
+
+
+class _Finder:
+    """Finds nothing itself, but has what the others find repaired when it was imported."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> Any:
+        repair = _REPAIRS.get(name)
+        if repair is None:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None:
+                _repair_after(spec, repair)
+                return spec
+        return None
+
+
+def _repair_after(spec: ModuleSpec, repair: Callable[[], None]) -> None:
+    loader: Any = spec.loader
+    execute = loader.exec_module
+
+    def exec_module(module: Any) -> None:
+        execute(module)
+        repair()
+
+    loader.exec_module = exec_module
+
+
 def install() -> list[Escape]:
-    """Repair what can be repaired; return what would block a thread."""
-    _psycopg()
-    _psycopg2()
+    """Repair what can be repaired, now or when it comes; return what would block a thread."""
+    for repair in _REPAIRS.values():
+        repair()
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
     return [escape for escape in escapes() if escape.where == "imported"]

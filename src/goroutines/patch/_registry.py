@@ -51,9 +51,19 @@ def replace(owner: Any, name: str, new: Any) -> None:
     old = owner.__dict__.get(name, _MISSING)
     if key not in _originals:
         _originals[key] = old if old is not _MISSING else getattr(owner, name, _MISSING)
+    _dress(new, old)
     setattr(owner, name, new)
-    if isinstance(owner, ModuleType) and old is not _MISSING:
+    if isinstance(owner, ModuleType) and old is not _MISSING and not isinstance(old, ModuleType):
         _new_of[id(old)] = (old, new)
+
+
+def _dress(new: Any, old: Any) -> None:
+    """Give a function the names and the text of the one that it replaces."""
+    if isinstance(new, FunctionType) and callable(old):
+        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(new, attribute, getattr(old, attribute, None))
+    elif isinstance(new, BuiltinFunctionType):
+        new.__module__ = old.__module__
 
 
 def original(module: str | ModuleType, name: str) -> Any:
@@ -103,6 +113,8 @@ def _sweep_names(owner: Any) -> None:
     for name, value in list(vars(owner).items()):
         new = _new(value)
         if new is not _MISSING:
+            if isinstance(owner, type) and type(new) is FunctionType:
+                new = staticmethod(new)  # what it replaces does not bind to an instance
             with contextlib.suppress(AttributeError, TypeError):  # an immutable class
                 setattr(owner, name, new)
 
@@ -121,29 +133,30 @@ def _sweep_defaults(function: FunctionType) -> None:
 def sweep() -> None:
     """Give the new functions to all that had the old ones by name before."""
     for found in gc.get_objects():
-        if isinstance(found, FunctionType):
+        kind = type(found)  # isinstance would ask an object for its __class__: proxies answer
+        if kind is FunctionType:
             if not _keeps(found.__module__):
                 _sweep_defaults(found)
-        elif isinstance(found, type):
+        elif issubclass(kind, type):
             if not _keeps(found.__module__):
                 _sweep_names(found)
-        elif isinstance(found, ModuleType) and not _keeps(found.__name__):
+        elif issubclass(kind, ModuleType) and not _keeps(vars(found).get("__name__")):
             _sweep_names(found)
 
 
 def _place(holder: object) -> str:
-    if isinstance(holder, dict):
+    if type(holder) is dict:
         name = holder.get("__name__")
         return f"module {name}" if isinstance(name, str) else "a dict"
-    name = getattr(holder, "__qualname__", None)
+    name = holder.__qualname__ if type(holder) is FunctionType else None
     return f"{type(holder).__name__} {name}" if name else f"a {type(holder).__name__}"
 
 
 def _is_ours(holder: Any) -> bool:
-    if isinstance(holder, dict):
+    if type(holder) is dict:
         return holder is _originals or _keeps(holder.get("__name__"))
     return type(holder).__name__ in ("frame", "cell", "staticmethod") or _keeps(
-        getattr(holder, "__module__", None)
+        type(holder).__module__
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 import selectors
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from goroutines import _runtime
@@ -32,61 +32,77 @@ def _wait(wants: list[tuple[int, int]], deadline: float | None) -> None:
 
 
 def fileno(file: Any) -> int:
-    """Return the descriptor of what select accepts: an int, or an object with a fileno method."""
-    fd = file if isinstance(file, int) else file.fileno()
-    if not isinstance(fd, int):
-        raise TypeError("argument must be an int, or have a fileno() method.")
-    if fd < 0:
-        raise ValueError(f"file descriptor cannot be a negative integer ({fd})")
-    return fd
+    """Return the descriptor of what select accepts, an int or an object with a fileno method.
+
+    For what select itself has accepted before.
+    """
+    return file if isinstance(file, int) else int(file.fileno())
 
 
-def cooperative_select(
-    rlist: Iterable[Any], wlist: Iterable[Any], xlist: Iterable[Any], timeout: Any = None, /
-) -> Any:
+def cooperative_select(rlist: Any, wlist: Any, xlist: Any, timeout: Any = None, /) -> Any:
     """As select.select, parking the goroutine."""
-    lists = (list(rlist), list(wlist), list(xlist))
     if timeout is not None and timeout < 0:
         raise ValueError("timeout must be non-negative")
     deadline = None if timeout is None else now() + timeout
-    wants = [
-        (fileno(file), mode)
-        for files, mode in zip(lists, (READ, WRITE, PRIORITY), strict=True)
-        for file in files
-    ]
     gosched()
     while True:
-        ready = _select(*lists, 0)
+        ready = _select(rlist, wlist, xlist, 0)
         if any(ready) or timeout == 0:
             return ready
         if deadline is not None and now() >= deadline:
             return [], [], []
-        _wait(wants, deadline)
+        _wait(_wants((rlist, wlist, xlist)), deadline)
+
+
+def _wants(lists: tuple[Any, Any, Any]) -> list[tuple[int, int]]:
+    return [
+        (fileno(file), mode)
+        for files, mode in zip(lists, (READ, WRITE, PRIORITY), strict=True)
+        for file in files
+    ]
+
+
+_INT_MAX = 2**31 - 1
+_ALL_EVENTS = select.POLLIN | select.POLLOUT | select.POLLPRI
 
 
 class Poll:
     """As select.poll objects, parking the goroutine."""
 
-    def __init__(self) -> None:
-        self._poll: Any = _registry.original(select, "poll")()
-        self._masks: dict[int, int] = {}
+    __slots__ = ("_masks", "_poll", "_polling")
 
-    def register(
-        self, fd: Any, eventmask: int = select.POLLIN | select.POLLOUT | select.POLLPRI
-    ) -> None:
+    _poll: Any
+    _masks: dict[int, int]
+    _polling: bool
+
+    def __new__(cls) -> Any:
+        raise TypeError("cannot create 'select.poll' instances")
+
+    def register(self, fd: Any, eventmask: int = _ALL_EVENTS, /) -> None:
         self._poll.register(fd, eventmask)
         self._masks[fileno(fd)] = eventmask
 
-    def modify(self, fd: Any, eventmask: int) -> None:
+    def modify(self, fd: Any, eventmask: int, /) -> None:
         self._poll.modify(fd, eventmask)
         self._masks[fileno(fd)] = eventmask
 
-    def unregister(self, fd: Any) -> None:
+    def unregister(self, fd: Any, /) -> None:
         self._poll.unregister(fd)
         self._masks.pop(fileno(fd), None)
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """Return what is ready; `timeout` is in milliseconds, None or negative: no limit."""
+        if self._polling:
+            raise RuntimeError("concurrent poll() invocation")
+        if timeout is not None and timeout > _INT_MAX:
+            raise OverflowError("timeout is too large")
+        self._polling = True
+        try:
+            return self._until_ready(timeout)
+        finally:
+            self._polling = False
+
+    def _until_ready(self, timeout: float | None) -> list[tuple[int, int]]:
         deadline = None if timeout is None or timeout < 0 else now() + timeout / 1000
         gosched()
         while True:
@@ -94,6 +110,19 @@ class Poll:
             if ready or timeout == 0 or (deadline is not None and now() >= deadline):
                 return ready
             _wait([(fd, _modes(mask)) for fd, mask in self._masks.items()], deadline)
+
+
+Poll.__name__ = Poll.__qualname__ = "poll"
+Poll.__module__ = "select"
+
+
+def poll() -> Poll:
+    """Return a poll object whose waits park."""
+    made: Poll = object.__new__(Poll)
+    made._poll = _registry.original(select, "poll")()
+    made._masks = {}
+    made._polling = False
+    return made
 
 
 def _modes(mask: int) -> int:
@@ -189,9 +218,11 @@ def install() -> None:
         cls: Any = getattr(selectors, name, None)
         if cls is not None:
             _registry.replace(cls, "select", _selector_select(cls.select, wants_of))
+            if hasattr(cls, "_selector_cls"):  # a staticmethod: no sweep takes it for the new
+                cls._selector_cls = staticmethod(cls._selector_cls)
     # The selectors above keep their native poll and epoll objects: they ask without waiting.
     selectors.SelectSelector._select = staticmethod(_select)  # type: ignore[attr-defined]
     if hasattr(select, "poll"):
-        _registry.replace(select, "poll", Poll)
+        _registry.replace(select, "poll", poll)
     if hasattr(select, "epoll"):
         _registry.replace(select, "epoll", _cooperative_epoll())

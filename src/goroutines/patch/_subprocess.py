@@ -58,8 +58,10 @@ class PipeIO(io.RawIOBase):
                 os.close(self._fd)
 
 
-def open_pipe(fd: int, mode: str, buffering: int = -1) -> Any:
+def open_pipe(fd: Any, mode: str = "r", buffering: int = -1, **text: Any) -> Any:
     """As ``io.open(fd, mode, buffering)`` for a binary file of a pipe."""
+    if not isinstance(fd, int) or "b" not in mode or text:
+        return io.open(fd, mode, buffering, **text)
     raw = PipeIO(fd, mode.replace("b", ""))
     if buffering == 0:
         return raw

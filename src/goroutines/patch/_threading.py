@@ -51,9 +51,12 @@ class ThreadHandle:
         return self._done
 
     def _set_done(self) -> None:
+        if self._goroutine is None:
+            raise RuntimeError("thread not started")
         self._done = True
 
 
+_running: set[Goroutine] = set()  # that stand for threads
 _not_daemons: set[ThreadHandle] = set()
 _sentinels: dict[int, Any] = {}  # 3.11, 3.12: the lock that tells a thread's end, by ident
 
@@ -77,17 +80,21 @@ def start_joinable_thread(
         raise TypeError("thread function must be callable")
     if handle is None:
         handle = ThreadHandle()
+    elif handle._goroutine is not None or handle._done:
+        raise RuntimeError("thread already started")
 
     def body() -> None:
         try:
             _call(function, (), {})
         finally:
+            _running.discard(current())
             _not_daemons.discard(handle)
             handle._set_done()
 
     if not daemon:
         _not_daemons.add(handle)
     handle._goroutine = g = _start(body)
+    _running.add(g)
     handle.ident = id(g)
     return handle
 
@@ -107,9 +114,19 @@ def start_new_thread(
         try:
             _call(function, args, kwargs or {})
         finally:
+            _running.discard(current())
             _ended()
 
-    return id(_start(body))
+    g = _start(body)
+    _running.add(g)
+    return id(g)
+
+
+def _count(native: Callable[[], int]) -> Callable[[], int]:
+    def count() -> int:
+        return native() + len(_running)
+
+    return count
 
 
 def _call(function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -236,6 +253,7 @@ def install() -> None:
         "allocate_lock": lock, "allocate": lock, "LockType": lock, "lock": lock, "RLock": rlock,
         "get_ident": _runtime._get_ident, "_set_sentinel": _set_sentinel,
         "start_new_thread": start_new_thread, "start_new": start_new_thread,
+        "_count": _count(_thread._count),
         "start_joinable_thread": start_joinable_thread, "_ThreadHandle": ThreadHandle,
     }  # fmt: skip
     for name, value in new.items():
