@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc as _gc
 import os
-
 from typing import NamedTuple
 
 from goroutines import _panic

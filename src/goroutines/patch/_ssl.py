@@ -18,7 +18,6 @@ from goroutines._runtime import now
 from goroutines.patch import _registry
 from goroutines.patch._socket import READ, WRITE, set_nonblocking
 
-
 _spare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -109,7 +108,7 @@ def unwrap(self: Any) -> Any:
 
 def _real_close(self: Any) -> None:
     """Close the descriptor first: without _sslobj recv() and send() would go past TLS."""
-    super(ssl.SSLSocket, self)._real_close()  # type: ignore[misc]
+    super(ssl.SSLSocket, self)._real_close()
     self._sslobj = None
 
 
