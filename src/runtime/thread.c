@@ -64,7 +64,7 @@ m_alloc(PyThreadState *ts)
     g->sg.g = g;
     g->thread_main = g->started = true;
     g->status = G_RUNNING;
-    g->ps.vars = &m->vars;
+    g->ps.vars = m->vars_now = &m->vars;
     atomic_store(&g->wake, WAKE_READY);
     m->curg = m->loaded = g;
     return m;

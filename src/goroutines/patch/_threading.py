@@ -222,6 +222,33 @@ def _adopt_native_threads() -> None:
                 thread._handle = _NativeHandle(handle)  # type: ignore[attr-defined]
 
 
+# ---- tracing -----------------------------------------------------------------------------
+
+
+def _begin_trace() -> None:
+    """Trace this new goroutine as threading traces new threads."""
+    trace: Any = getattr(threading, "_trace_hook", None)
+    profile: Any = getattr(threading, "_profile_hook", None)
+    if profile is not None:
+        sys.setprofile(profile)
+    if trace is not None:
+        sys.settrace(trace)
+
+
+def _noting(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    def set_hook(func: Any) -> None:
+        original(func)
+        _note_trace()
+
+    return set_hook
+
+
+def _note_trace() -> None:
+    private: Any = threading
+    on = private._trace_hook is not None or private._profile_hook is not None
+    _runtime._note_trace(on, _begin_trace)
+
+
 # ---- asyncio's running loop --------------------------------------------------------------
 
 
@@ -272,4 +299,8 @@ def install() -> None:
     if hasattr(private, "_thread_shutdown"):
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
     _registry.replace(private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__))
+    for name in ("settrace", "setprofile", "settrace_all_threads", "setprofile_all_threads"):
+        if hasattr(threading, name):
+            _registry.replace(threading, name, _noting(getattr(threading, name)))
+    _note_trace()
     _note_loops()
