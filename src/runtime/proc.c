@@ -759,7 +759,7 @@ void
 g_start_for(M *m, G *g, int64_t parent_id, Run *run)
 {
     M *home = m;
-    g->id = COUNT(&sched.next_id, 1);
+    g->id = g->serial = COUNT(&sched.next_id, 1);
     g->parent_id = parent_id;
     if (!g->system) {
         COUNT(&sched.ngoroutines, 1);

@@ -186,6 +186,7 @@ struct G {
     WaitQ joiners;
 
     int64_t id, parent_id;
+    int64_t serial; /* as id, but kept by who forks: it owns the same locks */
     PyObject *birth_code; /* owned code object of the function that called go() */
     Run *run;            /* counted reference */
     PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
@@ -616,6 +617,7 @@ HIDDEN int netpoll_turn(M *m);
 HIDDEN void netpoll_drained(M *m, int fd);
 HIDDEN bool netpoll_is_drained(M *m, int fd);
 HIDDEN void netpoll_closed(int fd);
+HIDDEN void netpoll_wake(int fd, bool closed);
 HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);

@@ -96,7 +96,7 @@ static void
 m_make_main(M *m)
 {
     m->is_main = true;
-    m->g0->id = 1;
+    m->g0->id = m->g0->serial = 1;
     sched.main = m;
     sched.maing = m->g0;
 }
@@ -132,7 +132,7 @@ m_create(void)
         return NULL;
     }
     else {
-        m->g0->id = COUNT(&sched.next_id, 1);
+        m->g0->id = m->g0->serial = COUNT(&sched.next_id, 1);
     }
     m_bind(m);
     m_link(m);

@@ -105,6 +105,11 @@ def sendmsg(
     return sent
 
 
+def shutdown(self: Any, how: int, /) -> None:
+    _raw.shutdown(self, how)
+    _runtime._fd_wake(self.fileno())  # the poller is not told of all that this ends
+
+
 def _accept(self: Any) -> Any:
     if self.gettimeout() != 0:
         set_nonblocking(self.fileno())
@@ -198,7 +203,7 @@ def resolve(self: Any, address: Any) -> Any:
 
 _METHODS: tuple[Callable[..., Any], ...] = (
     recvfrom, recvfrom_into, recvmsg, recvmsg_into, sendto, sendmsg, connect, connect_ex,
-    _accept, _real_close,
+    shutdown, _accept, _real_close,
 )  # fmt: skip
 
 
