@@ -129,7 +129,9 @@ def connect_ex(self: Any, address: Any, /) -> int:
         return result
     try:
         _connect_waiting(self, address)
-    except TimeoutError:
+    except TimeoutError as e:
+        if type(e) is not TimeoutError:
+            raise  # a scope's
         return errno.EAGAIN
     except socket.gaierror:
         raise
@@ -157,23 +159,28 @@ def _nonblocking(self: Any) -> Iterator[None]:
             os.set_blocking(fd, True)
 
 
+_UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
+
+
 def _connect(self: Any, address: Any, deadline: float | None) -> None:
-    while True:
-        try:
-            _runtime._sock_nowait(self, _raw.connect, self, address)
-            return
-        except BlockingIOError as e:
-            if e.errno == errno.EAGAIN:  # a unix socket, whose peer's backlog is full
-                if deadline is not None and now() >= deadline:
-                    raise TimeoutError("timed out") from None
-                sleep(_BACKLOG_PAUSE)
-                continue
-        if not _runtime._sock_wait(self, WRITE, deadline):
+    error: int = _runtime._sock_nowait(self, _raw.connect_ex, self, address)
+    began = error in _UNDER_WAY
+    while error in _UNDER_WAY:
+        if error == errno.EAGAIN and self.family == socket.AF_UNIX:
+            _pause_for_backlog(deadline)
+        elif not _runtime._sock_wait(self, WRITE, deadline):
             raise TimeoutError("timed out")
-        error = self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
-        return
+        # The second call tells what came of the first; so the kernel wants it.
+        error = _runtime._sock_nowait(self, _raw.connect_ex, self, address)
+    if error and not (began and error == errno.EISCONN):
+        raise OSError(error, os.strerror(error))
+
+
+def _pause_for_backlog(deadline: float | None) -> None:
+    """Wait a while for a unix socket whose peer's backlog is full: no event tells of its end."""
+    if deadline is not None and now() >= deadline:
+        raise TimeoutError("timed out")
+    sleep(_BACKLOG_PAUSE)
 
 
 def _sendfile_use_sendfile(original: Callable[..., int]) -> Callable[..., int]:

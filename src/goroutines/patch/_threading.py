@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextvars
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -43,8 +44,10 @@ class ThreadHandle:
             raise RuntimeError("Cannot join current thread")
         try:
             g.join(None if timeout is not None and timeout < 0 else timeout)
-        except TimeoutError:
-            return
+        except TimeoutError as e:
+            if type(e) is TimeoutError:
+                return
+            raise  # a scope's
         self._done = True
 
     def is_done(self) -> bool:
@@ -192,6 +195,12 @@ def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
     return __init__
 
 
+def _after_fork() -> None:
+    """Of all goroutines that stood for threads only the caller lives in the child."""
+    _not_daemons.clear()
+    _running.intersection_update([current()])
+
+
 # ---- threads that run already ------------------------------------------------------------
 
 native_threads: list[threading.Thread] = []  # real ones, from before patch()
@@ -302,5 +311,6 @@ def install() -> None:
     for name in ("settrace", "setprofile", "settrace_all_threads", "setprofile_all_threads"):
         if hasattr(threading, name):
             _registry.replace(threading, name, _noting(getattr(threading, name)))
+    os.register_at_fork(after_in_child=_after_fork)
     _note_trace()
     _note_loops()
