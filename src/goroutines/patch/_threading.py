@@ -149,8 +149,11 @@ class _Unraisable:
         self.exc_type = exc_type
         self.exc_value = exc_value
         self.exc_traceback = exc_traceback
-        self.err_msg = f"Exception ignored in thread started by {thing!r}"
-        self.object = None
+        self.err_msg = "Exception ignored in thread started by"
+        self.object = thing
+        if sys.version_info >= (3, 13):
+            self.err_msg += f" {thing!r}"
+            self.object = None
 
 
 def _set_sentinel() -> Any:
