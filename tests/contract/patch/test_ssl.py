@@ -10,6 +10,7 @@ TLS = """
 import ssl
 server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 server_context.load_cert_chain(PEM)
+server_context.num_tickets = 0  # which the client would find in place of the end
 client_context = ssl.create_default_context(cafile=PEM)
 
 def raw_pair():
