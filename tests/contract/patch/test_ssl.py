@@ -10,11 +10,15 @@ TLS = """
 import ssl
 server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 server_context.load_cert_chain(PEM)
-server_context.num_tickets = 0  # which the client would find in place of the end
 client_context = ssl.create_default_context(cafile=PEM)
 
 def raw_pair():
     return socket.socketpair()
+
+def tcp_pair():  # an end of which may go without the other's notice
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        a = socket.create_connection(listener.getsockname())
+        return a, listener.accept()[0]
 
 def tls_pair(**kwargs):
     a, b = raw_pair()
@@ -29,6 +33,7 @@ def test_handshake() -> None:
     run_patched(
         TLS
         + """
+raw_pair = tcp_pair
 a, b = raw_pair()
 task = parks(server_context.wrap_socket, b, server_side=True)
 a = client_context.wrap_socket(a, server_hostname="localhost")
@@ -232,6 +237,7 @@ def test_ends() -> None:
     run_patched(
         TLS
         + """
+raw_pair = tcp_pair
 a, b = tls_pair()
 task = parks(a.unwrap)
 assert b.recv(10) == b""
