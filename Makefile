@@ -3,9 +3,9 @@
 PYTHON ?= python3
 export PYTHON
 
-.PHONY: demo test check bench asan ubsan torture clean
+.PHONY: demo test clients stdlib soak check bench asan ubsan torture clean
 
-demo test check bench asan ubsan torture:
+demo test clients stdlib soak check bench asan ubsan torture:
 	@scripts/$@
 
 clean:

@@ -4,11 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
-from benchmarks.catalog import BENCHMARKS, BYTES, Benchmark
+from benchmarks.catalog import BENCHMARKS, BYTES, PARTS, Benchmark
 from benchmarks.chart import svg
-from benchmarks.contenders import TITLES, Contender, Unavailable, prepare
+from benchmarks.contenders import TITLES, Contender, Unavailable, prepare, prepare_load
 from benchmarks.measure import ChildFailed, available_memory, measure, one_core
 from benchmarks.report import as_json, format_value, markdown
 from benchmarks.results import Results
@@ -44,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measure goroutines against Go and Python's other runtimes.",
     )
-    known = [benchmark.name for benchmark in BENCHMARKS]
+    known = [*PARTS, *(benchmark.name for benchmark in BENCHMARKS)]
     add = parser.add_argument
     add("--quick", action="store_true", help="one short round, to see that all works")
     add("--only", type=names_of(known), metavar="NAMES", help="of " + ",".join(known))
@@ -119,12 +120,24 @@ def gather(options: argparse.Namespace) -> tuple[list[Contender], dict[str, str]
 
 def select_benchmarks(options: argparse.Namespace) -> list[Benchmark]:
     """The benchmarks asked for, in the order of the table."""
-    return [
+    chosen = [
         benchmark
         for benchmark in BENCHMARKS
-        if (options.only is None or benchmark.name in options.only)
+        if (options.only is None or {benchmark.name, benchmark.part} & {*options.only})
         and not (options.quick and benchmark.quick_n == 0)
     ]
+    return chosen if has_load(options, chosen) else [b for b in chosen if not b.connections]
+
+
+def has_load(options: argparse.Namespace, chosen: Sequence[Benchmark]) -> bool:
+    """Whether the load generator is there, if it is needed."""
+    if any(benchmark.connections for benchmark in chosen):
+        try:
+            prepare_load(peers_python=options.peers_python, go=options.go)
+        except Unavailable as reason:
+            say(f"servers are left out: {reason}")
+            return False
+    return True
 
 
 def run(results: Results) -> None:
@@ -133,29 +146,37 @@ def run(results: Results) -> None:
         say(f"round {number + 1} of {results.rounds}")
         first = number % len(results.contenders)
         order = [*results.contenders[first:], *results.contenders[:first]]
-        for benchmark in results.benchmarks:
-            if number < benchmark.max_rounds:
+        for _, lines in groupby(results.benchmarks, lambda benchmark: benchmark.run):
+            benchmarks = list(lines)
+            if number < benchmarks[0].max_rounds:
                 for contender in order:
-                    measure_one(results, benchmark, contender)
+                    measure_one(results, benchmarks, contender)
 
 
-def measure_one(results: Results, benchmark: Benchmark, contender: Contender) -> None:
-    """Take one figure, unless the contender has no such thing or failed at it before."""
-    key = benchmark.name, contender.name
-    if contender.name in benchmark.without or key in results.failed:
+def measure_one(results: Results, benchmarks: Sequence[Benchmark], contender: Contender) -> None:
+    """Take the figures of one run, one for each of the benchmarks.
+
+    Not if the contender has no such thing or failed at it before.
+    """
+    benchmark = benchmarks[0]
+    if contender.name in benchmark.without or (benchmark.name, contender.name) in results.failed:
         return
     label = f"  {benchmark.name:12} {contender.title:11}"
     if not fits(results, benchmark, contender):
         say(f"{label} left out: would not fit into memory")
         return
     try:
-        value = measure(contender, benchmark, quick=results.quick)
-    except ChildFailed as failure:
-        results.failed[key] = str(failure)
+        figures = measure(contender, benchmark, quick=results.quick)
+        values = [figures[benchmark.figure] for benchmark in benchmarks]
+    except (ChildFailed, KeyError) as failure:
+        for benchmark in benchmarks:
+            results.failed[benchmark.name, contender.name] = str(failure)
         say(f"{label} FAILED: {failure}")
     else:
-        results.add(benchmark, contender, value)
-        say(f"{label} {format_value(value, benchmark.unit)}")
+        for benchmark, value in zip(benchmarks, values, strict=True):
+            results.add(benchmark, contender, value)
+        units = [benchmark.unit for benchmark in benchmarks]
+        say(f"{label} {', '.join(map(format_value, values, units))}")
 
 
 def fits(results: Results, benchmark: Benchmark, contender: Contender) -> bool:

@@ -1,8 +1,9 @@
 """What is measured, how often, and what goroutines has to reach."""
 
 from dataclasses import dataclass
+from functools import partial
 
-NS, SECONDS, BYTES, RATIO = "ns", "s", "bytes", "ratio"
+NS, SECONDS, BYTES, RATIO, PER_SECOND = "ns", "s", "bytes", "ratio", "1/s"
 
 THREADS = frozenset({"threading"})
 """Plain OS threads: they take part where the standard library has the same thing."""
@@ -13,9 +14,11 @@ class Target:
     """What is to be reached; a bound that is None is not set."""
 
     go: float | None = None
-    """At most this many times Go's figure."""
+    """At most this many times Go's figure; at least, where more is better."""
     peer: float | None = None
     """At least this many times better than the best Python peer."""
+    over: tuple[tuple[str, float], ...] = ()
+    """Contenders, and how many times better at least than each."""
     threads: float | None = None
     """At most this many times the figure of OS threads."""
     limit: float | None = None
@@ -25,12 +28,13 @@ class Target:
 
     @property
     def is_set(self) -> bool:
-        return any(bound is not None for bound in (self.go, self.peer, self.threads, self.limit))
+        bounds = (self.go, self.peer, self.threads, self.limit)
+        return bool(self.over) or any(bound is not None for bound in bounds)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One line of the table. Smaller figures are better throughout."""
+    """One line of the table. Smaller figures are better, but for rates."""
 
     name: str
     title: str
@@ -43,6 +47,12 @@ class Benchmark:
     unit: str = NS
     program: str = ""
     """The name that the programs know it by, if it is not ``name``."""
+    figure: str = "value"
+    """Which figure of the run; lines that differ in nothing else share one."""
+    connections: int = 0
+    """How many the load generator opens to the program, which is a server; 0: it is none."""
+    part: str = ""
+    """The name by which it can be asked for together with others."""
     max_rounds: int = 1000
     """Long or very even benchmarks need fewer rounds than the others."""
     without: frozenset[str] = THREADS
@@ -52,11 +62,24 @@ class Benchmark:
     def program_name(self) -> str:
         return self.program or self.name
 
+    @property
+    def more_is_better(self) -> bool:
+        return self.unit == PER_SECOND
+
+    @property
+    def run(self) -> tuple[str, int, int]:
+        """The same for lines that share a run."""
+        return self.program_name, self.connections, self.n
+
     def count(self, *, quick: bool, slow: bool) -> int:
         """How many operations a contender is asked for."""
         if quick:
             return self.quick_n
         return self.slow_n if slow else self.n
+
+    def opened(self, *, quick: bool) -> int:
+        """How many connections there are."""
+        return min(self.connections, 20) if quick else self.connections
 
 
 FAST = Target(go=1.0, peer=10.0, text="≤ 1.0 of Go, ≥ 10 times best peer")
@@ -69,6 +92,36 @@ UNSET = Target()
 PEERS = frozenset({"gevent", "asyncio", "uvloop", "trio"}) | THREADS
 EVENT_LOOPS = frozenset({"asyncio", "uvloop", "trio"})
 EVERYBODY = frozenset[str]()
+WITHOUT_PATCH = EVENT_LOOPS | {"go"}
+"""Who has no threading.Lock, neither its own nor a patched one."""
+WITHOUT_STREAMS = frozenset({"goroutines", "go", "gevent", "trio"}) | THREADS
+
+NET, LOCKS = "net", "locks"
+
+
+def echo(connections: int, rate: Target) -> tuple[Benchmark, ...]:
+    """The lines that one run against an echo server gives."""
+    name, title = f"echo-{connections}", f"echo, {connections:,} connections"
+    line = partial(
+        Benchmark,
+        n=100_000,
+        slow_n=50_000,
+        quick_n=2000,
+        program="echo",
+        connections=connections,
+        part=NET,
+        without=EVERYBODY,
+    )
+    cpu = Target(go=1.0, text="≤ 1.0 of Go")
+    p99 = Target(over=(("uvloop", 1.0),), text="≤ 1.0 of uvloop")
+    return (
+        line(name, f"{title}, messages", rate, unit=PER_SECOND, figure="rate"),
+        line(f"{name}-cpu", f"{title}, server's CPU, a message", cpu, figure="cpu"),
+        line(f"{name}-p50", f"{title}, median latency", UNSET, figure="p50"),
+        line(f"{name}-p99", f"{title}, 99 % latency", p99, figure="p99"),
+        line(f"{name}-load", f"{title}, load generator", UNSET, unit=RATIO, figure="load"),
+    )
+
 
 BENCHMARKS = (
     Benchmark("yield", "yield", FAST),
@@ -181,4 +234,68 @@ BENCHMARKS = (
         unit=RATIO,
         without=PEERS | {"go"},
     ),
+    *echo(
+        100,
+        Target(
+            go=0.9,
+            over=(("uvloop", 1.1), ("gevent", 2.0)),
+            text="≥ 0.9 of Go, ≥ 1.1 times uvloop, ≥ 2 times gevent",
+        ),
+    ),
+    *echo(1000, UNSET),
+    Benchmark(
+        "echo-streams",
+        "echo over streams, 100 connections, messages",
+        UNSET,
+        n=100_000,
+        slow_n=50_000,
+        quick_n=2000,
+        unit=PER_SECOND,
+        figure="rate",
+        connections=100,
+        part=NET,
+        without=WITHOUT_STREAMS,
+    ),
+    Benchmark(
+        "idle-10000",
+        "an idle connection, of 10,000",
+        Target(limit=6000, text="≤ 6.0 KB"),
+        n=10_000,
+        slow_n=10_000,
+        quick_n=200,
+        unit=BYTES,
+        program="echo",
+        figure="idle",
+        connections=10_000,
+        part=NET,
+        max_rounds=3,
+        without=EVERYBODY,
+    ),
+    Benchmark(
+        "threading-lock",
+        "threading.Lock, uncontended",
+        Target(threads=1.5, text="≤ 1.5 of threads"),
+        n=2_000_000,
+        slow_n=500_000,
+        part=LOCKS,
+        without=WITHOUT_PATCH,
+    ),
+    Benchmark(
+        "queue-1",
+        "queue.Queue(1), an item",
+        Target(over=(("threading", 10.0),), text="≥ 10 times threads"),
+        n=500_000,
+        part=LOCKS,
+        without=WITHOUT_PATCH,
+    ),
+    Benchmark(
+        "queue-128",
+        "queue.Queue(128), an item",
+        UNSET,
+        n=500_000,
+        part=LOCKS,
+        without=WITHOUT_PATCH,
+    ),
 )
+
+PARTS = (NET, LOCKS)

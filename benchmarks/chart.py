@@ -24,7 +24,7 @@ TOP, BOTTOM = 84, 34
 BAR, BAR_GAP, GROUP_GAP = 9, 2, 12
 
 Bar = tuple[str, float, float]
-"""Contender, its figure, and that as a multiple of Go's."""
+"""Contender, its figure, and that as a multiple of Go's; of a rate, the reciprocal."""
 Group = tuple[Benchmark, float, list[Bar]]
 """A benchmark, Go's figure, and the others' bars."""
 
@@ -64,7 +64,11 @@ def _group(results: Results, benchmark: Benchmark) -> Group | None:
     figures = [(name, results.figure(benchmark, name)) for name in COLOURS]
     if go is None or go <= 0:
         return None
-    bars = [(name, value, value / go) for name, value in figures if value and value > 0]
+    bars = [
+        (name, value, go / value if benchmark.more_is_better else value / go)
+        for name, value in figures
+        if value and value > 0
+    ]
     return (benchmark, go, bars) if bars else None
 
 
@@ -97,7 +101,7 @@ def _draw_group(
 
 
 def _heading() -> list[str]:
-    note = "to the left of the line: less than Go; to the right: more; logarithmic scale"
+    note = "to the left of the line: better than Go; to the right: worse; logarithmic scale"
     return [
         _text(16, 24, "Time, CPU time and memory, relative to Go", font_weight=600, font_size=15),
         _text(16, 42, note, fill=GREY),

@@ -4,12 +4,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / "programs"
 CACHE = Path(__file__).parent / ".cache"
+LOAD = CACHE / "load"
+"""The load generator that drives servers, once it is made."""
 
 OURS, GO, THREADS = "goroutines", "go", "threading"
 TITLES = {
@@ -110,11 +113,22 @@ def _find_go(peers_python: str) -> str:
 
 
 def _prepare_go(go: str) -> Contender:
-    CACHE.mkdir(exist_ok=True)
     program = CACHE / "bench"
-    _output([go, "build", "-o", str(program), "."], cwd=PROGRAMS / "go", extra=GO_ENVIRONMENT)
+    _build(go, "go", program)
     version = _output([go, "env", "GOVERSION"], extra=GO_ENVIRONMENT).strip()
     return Contender(GO, version.removeprefix("go"), (str(program),))
+
+
+def prepare_load(*, peers_python: str, go: str | None) -> None:
+    """Make the load generator ready, whoever takes part; Unavailable without Go."""
+    if sys.platform != "linux":
+        raise Unavailable("the load generator needs Linux")
+    _build(go or _find_go(peers_python), "load", LOAD)
+
+
+def _build(go: str, module: str, program: Path) -> None:
+    CACHE.mkdir(exist_ok=True)
+    _output([go, "build", "-o", str(program), "."], cwd=PROGRAMS / module, extra=GO_ENVIRONMENT)
 
 
 def _output(

@@ -5,31 +5,63 @@ import os
 import signal
 import statistics
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from tempfile import TemporaryFile
 from time import perf_counter_ns
 
 from benchmarks.catalog import Benchmark
-from benchmarks.contenders import Contender
+from benchmarks.contenders import LOAD, Contender
 
 TIMEOUT = 600.0
 """Seconds after which a child counts as hanging."""
+BACKLOG = 1024
+"""How many connections a server lets wait to be accepted."""
 
 
 class ChildFailed(Exception):
     """A program did not give its figure; the message says how it ended."""
 
 
-def measure(contender: Contender, benchmark: Benchmark, *, quick: bool) -> float:
-    """One figure, in the benchmark's unit."""
+def measure(contender: Contender, benchmark: Benchmark, *, quick: bool) -> Mapping[str, float]:
+    """The figures of one run, "value" if it is only one, each in its line's unit."""
     n = benchmark.count(quick=quick, slow=contender.slow)
     if benchmark.name == "import":
-        return import_cost(contender, n)
-    output = run_child([*contender.command, benchmark.program_name, str(n)])
+        return {"value": import_cost(contender, n)}
+    if benchmark.connections:
+        with serving(contender, benchmark.program_name) as (pid, port), other_cores():
+            numbers = port, pid, benchmark.opened(quick=quick), n
+            return figures(run_child([str(LOAD), *map(str, numbers)]))
+    return figures(run_child([*contender.command, benchmark.program_name, str(n)]))
+
+
+def figures(output: str) -> dict[str, float]:
+    """The numbers in the JSON line that a program has printed."""
     try:
-        return float(json.loads(output)["value"])
-    except (ValueError, KeyError, TypeError):
+        facts = json.loads(output)
+        return {name: float(x) for name, x in facts.items() if isinstance(x, float | int)}
+    except (ValueError, AttributeError):
         raise ChildFailed(f"printed no figure but {output[:200]!r}") from None
+
+
+@contextmanager
+def serving(contender: Contender, program: str) -> Iterator[tuple[int, int]]:
+    """A server's pid and port; it ends with the block."""
+    command = [*contender.command, program, str(BACKLOG)]
+    with (
+        TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=complaints, text=True
+        ) as server,
+    ):
+        assert server.stdout is not None
+        try:
+            yield server.pid, int(figures(server.stdout.readline())["port"])
+        except ChildFailed as failure:
+            complaints.seek(0)
+            raise ChildFailed(f"{failure}\nserver: {complaints.read()[-2000:]}".strip()) from None
+        finally:
+            server.kill()
 
 
 def import_cost(contender: Contender, pairs: int) -> float:
@@ -87,22 +119,40 @@ def _ending(status: int) -> str:
         return f"killed by signal {-status}"
 
 
-@contextmanager
-def one_core() -> Iterator[None]:
+def allowed_cores() -> frozenset[int]:
+    """The cores this process may run on; empty where it cannot choose among them."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+CORES = allowed_cores()
+"""Those there were at the start."""
+
+
+def one_core() -> AbstractContextManager[None]:
     """Keep this process, and with it its children, on one core where that can be done.
 
     This process only waits while a child runs. The last core is taken: the first tends
     to serve the interrupts.
     """
-    if not hasattr(os, "sched_setaffinity"):
+    return on_cores(sorted(CORES)[-1:])
+
+
+def other_cores() -> AbstractContextManager[None]:
+    """Have the children that start now run on all the other cores, if there are any."""
+    return on_cores(sorted(CORES)[:-1])
+
+
+@contextmanager
+def on_cores(cores: Sequence[int]) -> Iterator[None]:
+    if not cores:
         yield
         return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})
+    before = allowed_cores()
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, allowed)
+        os.sched_setaffinity(0, before)
 
 
 def available_memory() -> int | None:

@@ -5,7 +5,7 @@ import os
 import platform
 from typing import Any
 
-from benchmarks.catalog import BYTES, RATIO, SECONDS, Benchmark
+from benchmarks.catalog import BYTES, PER_SECOND, RATIO, SECONDS, Benchmark
 from benchmarks.contenders import TITLES
 from benchmarks.results import Results
 
@@ -16,6 +16,8 @@ def format_value(value: float, unit: str) -> str:
     """A figure with three digits and the unit that suits its size."""
     if unit == RATIO:
         return format_ratio(value)
+    if unit == PER_SECOND:
+        return f"{value:,.0f}/s"
     if unit == BYTES:
         return _scaled(value, ("B", "KB", "MB", "GB"))
     return _scaled(value * 1e9 if unit == SECONDS else value, ("ns", "µs", "ms", "s"))
@@ -122,6 +124,7 @@ def _benchmark_json(results: Results, benchmark: Benchmark) -> dict[str, Any]:
         "ratio_to_threads": results.ratio_to_threads(benchmark),
         "lead_over_best_peer": results.lead_over_peer(benchmark),
         "failed": [name for bench, name in results.failed if bench == benchmark.name],
+        "more_is_better": benchmark.more_is_better,
         "contenders": measured,
     }
 

@@ -40,7 +40,7 @@ class Results:
         known = [(value, peer) for value, peer in figures if value is not None]
         if not known:
             return None
-        value, peer = min(known)
+        value, peer = max(known) if benchmark.more_is_better else min(known)
         return peer, value
 
     def ratio_to_go(self, benchmark: Benchmark) -> float | None:
@@ -57,8 +57,13 @@ class Results:
 
     def lead_over_peer(self, benchmark: Benchmark) -> float | None:
         """How many times better than the best Python peer we are."""
-        ours, best = self.figure(benchmark, OURS), self.best_peer(benchmark)
-        return best[1] / ours if ours and best is not None else None
+        best = self.best_peer(benchmark)
+        return None if best is None else self.lead_over(best[0], benchmark)
+
+    def lead_over(self, contender: str, benchmark: Benchmark) -> float | None:
+        """How many times better than a contender we are."""
+        ratio = self._ratio_to(contender, benchmark)
+        return ratio if benchmark.more_is_better or not ratio else 1 / ratio
 
     def verdict(self, benchmark: Benchmark) -> str:
         """Whether the target was met; UNKNOWN if a figure that it needs is missing.
@@ -69,11 +74,13 @@ class Results:
         if not target.is_set:
             return UNSET
         ours = self.figure(benchmark, OURS)
+        go = at_least if benchmark.more_is_better else at_most
         checks = [
-            at_most(self.ratio_to_go(benchmark), target.go),
+            go(self.ratio_to_go(benchmark), target.go),
             at_least(self.lead_over_peer(benchmark), target.peer),
             at_most(self.ratio_to_threads(benchmark), target.threads),
             at_most(ours, target.limit),
+            *(at_least(self.lead_over(name, benchmark), lead) for name, lead in target.over),
         ]
         if MISSED in checks:
             return MISSED

@@ -8,9 +8,12 @@ import re
 import runpy
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -355,3 +358,231 @@ def test_linkcheck_usage():
     end = example("linkcheck.py")
     assert end.returncode == 2
     assert "give a folder, or --demo" in end.stderr
+
+
+# ---- servers ------------------------------------------------------------------------------
+
+TIMEOUT = 60.0  # for what should come at once
+BROKEN = struct.pack("ii", 1, 0)  # SO_LINGER: close() resets the connection
+Address = tuple[str, int]
+
+
+class Serving:
+    """A server of examples/ as a child process, until the end of a `serving` block."""
+
+    def __init__(self, child: subprocess.Popen[str], address: Address) -> None:
+        self.child = child
+        self.address = address
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, TIMEOUT)
+
+    def end(self, sig: signal.Signals) -> tuple[int, str]:
+        """Send a signal and wait for the end; return the exit status and stderr."""
+        self.child.send_signal(sig)
+        _, stderr = self.child.communicate(timeout=TIMEOUT)
+        return self.child.returncode, stderr
+
+
+@contextmanager
+def serving(path: str, *args: str, files: int | None = None) -> Generator[Serving]:
+    """Start a server, with at most so many open files, and wait until it listens."""
+    limit = f"ulimit -n {files} && " if files is not None else ""
+    command = ["sh", "-c", f'{limit}exec "$@"', "-", sys.executable, str(EXAMPLES / path), *args]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as child:
+        try:
+            host, _, port = child.stdout.readline().removeprefix("listening on ").rpartition(":")
+            yield Serving(child, (host, int(port)))
+        finally:
+            child.kill()
+
+
+def received(sock: socket.socket, count: int) -> bytes:
+    """Receive so many bytes, or fewer if the stream ends."""
+    data = b""
+    while len(data) < count and (piece := sock.recv(count - len(data))):
+        data += piece
+    return data
+
+
+def rest(sock: socket.socket) -> bytes:
+    data = b""
+    while piece := sock.recv(1 << 16):
+        data += piece
+    return data
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_echo_ends_gracefully(sig: signal.Signals):
+    data = bytes(range(250)) * 200  # less than what sockets hold
+    with serving("echo.py", "--port", "0") as server:
+        with server.connect() as idle, server.connect() as busy, server.connect() as broken:
+            broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BROKEN)
+            for sock in idle, busy, broken:
+                sock.sendall(b"hello")
+                assert received(sock, 5) == b"hello"
+            broken.close()
+            busy.sendall(data)
+            assert server.end(sig) == (0, "")
+            assert rest(idle) == b""
+            assert rest(busy) == data
+
+
+def test_echo_cuts_off_who_does_not_take_its_data():
+    with serving("echo.py", "--port", "0", "--grace", "0.01") as server:
+        with server.connect() as sock:
+            sock.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                while True:
+                    sock.sendall(bytes(1 << 20))
+            assert server.end(signal.SIGTERM) == (0, "")
+
+
+def test_echo_out_of_descriptors():
+    """Connections for which there is no descriptor are served when others have ended."""
+    with serving("echo.py", "--port", "0", files=30) as server:
+        clients = []
+        for _ in range(100):
+            clients.append(server.connect())
+            clients[-1].sendall(b"hello")
+            if len(clients) == 1:  # all that it needs for itself is open then
+                assert received(clients[0], 5) == b"hello"
+                clients[0].sendall(b"hello")
+        for sock in clients:  # the kernel's queue is in their order
+            assert received(sock, 5) == b"hello"
+            sock.close()
+        assert server.end(signal.SIGTERM) == (0, "")
+
+
+# ---- examples/chat.py ---------------------------------------------------------------------
+
+
+def enter(server: Serving, name: str) -> socket.socket:
+    """Come in, and wait until the broadcaster knows it."""
+    sock = server.connect()
+    sock.sendall(f"{name}\n".encode())
+    hello = f"{name}: hello\n".encode()
+    sock.sendall(b"hello\n")
+    assert received(sock, len(hello)) == hello
+    return sock
+
+
+def expect(sock: socket.socket, *lines: str) -> None:
+    want = "".join(f"{line}\n" for line in lines).encode()
+    assert received(sock, len(want)) == want
+
+
+def test_chat():
+    with serving("chat.py", "--port", "0") as server:
+        with enter(server, "ann") as ann:
+            with enter(server, "bob") as bob:
+                expect(ann, "bob has arrived", "bob: hello")
+                ann.sendall("h\u00ed\n".encode())
+                expect(ann, "ann: h\u00ed")
+                expect(bob, "ann: h\u00ed")
+            expect(ann, "bob has left")
+            with enter(server, "eve") as eve:
+                expect(ann, "eve has arrived", "eve: hello")
+                eve.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BROKEN)
+            expect(ann, "eve has left")
+        assert server.end(signal.SIGINT) == (0, "")
+
+
+def test_chat_disconnects_who_does_not_read():
+    with serving("chat.py", "--port", "0", "--queue", "10") as server:
+        with enter(server, "ann") as ann, enter(server, "bob") as bob:
+            expect(ann, "bob has arrived", "bob: hello")
+            line, gone = b"x" * 900 + b"\n", b"bob has left\n"
+            seen = b""
+            while gone not in seen:
+                ann.sendall(line)
+                while not seen.endswith(line) and gone not in seen:
+                    seen = seen[-len(gone) :] + ann.recv(1 << 16)
+                seen = seen if gone in seen else b""
+            rest(bob)
+        assert server.end(signal.SIGINT) == (0, "")
+
+
+# ---- examples/proxy.py --------------------------------------------------------------------
+
+
+@contextmanager
+def proxied() -> Generator[tuple[Serving, socket.socket]]:
+    """Start a proxy to a listener of the test's."""
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        target.settimeout(TIMEOUT)
+        address = "{}:{}".format(*target.getsockname())
+        with serving("proxy.py", address, "--listen", ":0") as proxy:
+            yield proxy, target
+            assert proxy.end(signal.SIGINT) == (0, "")
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_proxy_passes_half_closes_on(first: str):
+    with proxied() as (proxy, target), proxy.connect() as client, target.accept()[0] as server:
+        one, other = (client, server) if first == "client" else (server, client)
+        one.sendall(b"question")
+        one.shutdown(socket.SHUT_WR)
+        assert rest(other) == b"question"
+        other.sendall(b"answer")  # the other direction is open still
+        assert received(one, 6) == b"answer"
+        other.sendall(b", and more")
+        other.close()
+        assert rest(one) == b", and more"
+
+
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_proxy_passes_resets_on(first: str):
+    with proxied() as (proxy, target), proxy.connect() as client, target.accept()[0] as server:
+        one, other = (client, server) if first == "client" else (server, client)
+        one.sendall(b"x")
+        assert received(other, 1) == b"x"
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BROKEN)
+        one.close()
+        with pytest.raises(ConnectionResetError):
+            rest(other)
+
+
+def test_proxy_without_a_target():
+    with socket.socket() as nobody:  # bound, and not listening
+        nobody.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*nobody.getsockname())
+        with serving("proxy.py", address, "--listen", ":0") as proxy:
+            with proxy.connect() as client:
+                assert rest(client) == b""
+            refused = os.strerror(errno.ECONNREFUSED)
+            status, stderr = proxy.end(signal.SIGINT)
+            assert (status, stderr) == (0, f"proxy: {address}: [Errno 111] {refused}\n")
+
+
+# ---- examples/crawler.py, examples/report.py ------------------------------------------------
+
+
+def test_crawler():
+    end = example("crawler.py", "--jobs", "7")
+    assert (end.returncode, end.stderr) == (0, "")
+    pages = dict(re.findall(r"^http://127\.0\.0\.1:\d+/(\d+): (.*)$", end.stdout, re.M))
+    assert pages == {**{str(n): "ok" for n in range(50)}, "50": "HTTP Error 404: Not Found"}
+
+
+def test_crawler_timeout():
+    """A server that never answers does not hold it up."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = "http://{}:{}/".format(*silent.getsockname())
+        end = example("crawler.py", url, "--timeout", "0.1")
+    assert (end.returncode, end.stderr) == (0, "")
+    assert end.stdout.startswith(f"{url}: ")
+    assert "context deadline exceeded" in end.stdout
+
+
+def test_report():
+    end = example("report.py", "--limit", "2")
+    assert (end.returncode, end.stderr) == (0, "")
+    table = [[cell.strip() for cell in line.split("|")] for line in end.stdout.splitlines()]
+    assert table == [
+        ["sales", "50000"],
+        ["turnover", "249750"],
+        ["best shop", "4"],
+        ["best months", "10, 6, 7"],
+    ]

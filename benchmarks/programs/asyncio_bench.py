@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from itertools import count
 from random import random
 from time import perf_counter_ns
+from typing import cast
 
 import harness
 
@@ -266,6 +267,40 @@ async def await_cancel(parked: list[int]) -> None:
     await asyncio.get_running_loop().create_future()
 
 
+async def echo(backlog: int) -> float:
+    """A protocol for each connection sends back what comes."""
+    loop = asyncio.get_running_loop()
+    return await serve(await loop.create_server(Echo, harness.HOST, 0, backlog=backlog))
+
+
+async def serve(server: asyncio.Server) -> float:
+    harness.listening(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+    return 0
+
+
+class Echo(asyncio.Protocol):
+    """Both loops set TCP_NODELAY."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.write = cast(asyncio.Transport, transport).write
+
+    def data_received(self, data: bytes) -> None:
+        self.write(data)
+
+
+async def echo_streams(backlog: int) -> float:
+    """A task for each connection sends back what comes, over streams."""
+    return await serve(await asyncio.start_server(handle, harness.HOST, 0, backlog=backlog))
+
+
+async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(harness.MOST):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
 BENCHMARKS: dict[str, Bench] = {
     "yield": yields,
     "unbuffered": unbuffered,
@@ -283,6 +318,8 @@ BENCHMARKS: dict[str, Bench] = {
     "timers": timers,
     "after-func": timers,
     "cancel": cancel,
+    "echo": echo,
+    "echo-streams": echo_streams,
 }
 
 

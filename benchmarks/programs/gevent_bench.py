@@ -1,6 +1,7 @@
 """The benchmarks on gevent: greenlets, its channel and queue."""
 
 import sys
+import threading
 from collections.abc import Callable
 from itertools import count
 from random import random
@@ -10,8 +11,11 @@ import gevent
 import harness
 from gevent.event import Event
 from gevent.lock import Semaphore
+from gevent.monkey import patch_all
 from gevent.pool import Pool
 from gevent.queue import Channel, Queue
+from gevent.server import StreamServer
+from gevent.socket import socket
 
 
 def yields(n: int) -> float:
@@ -288,6 +292,42 @@ def map_memory(n: int) -> float:
     return harness.peak_bytes() - before
 
 
+def echo(backlog: int) -> float:
+    """A greenlet for each connection sends back what comes."""
+    server = StreamServer((harness.HOST, 0), handle, backlog=backlog)
+    server.start()
+    harness.listening(server.server_port)
+    server.serve_forever()
+    return 0
+
+
+def handle(conn: socket, _address: object) -> None:
+    harness.echo_all(conn)
+
+
+def threading_lock(n: int) -> float:
+    """One greenlet takes and releases a patched ``threading.Lock``; ns for both."""
+    patch_all()
+    lock = threading.Lock()
+    start = perf_counter_ns()
+    for _ in range(n):
+        with lock:
+            pass
+    return harness.per_op(start, n)
+
+
+def queue_1(n: int) -> float:
+    """A patched thread hands items to another over ``queue.Queue(1)``; ns per item."""
+    patch_all()
+    return harness.pass_through(1, n)
+
+
+def queue_128(n: int) -> float:
+    """The same through a buffer of 128."""
+    patch_all()
+    return harness.pass_through(harness.BUFFER, n)
+
+
 BENCHMARKS: dict[str, Callable[[int], float]] = {
     "yield": yields,
     "unbuffered": unbuffered,
@@ -308,6 +348,10 @@ BENCHMARKS: dict[str, Callable[[int], float]] = {
     "pool": pool,
     "map": pool_map,
     "map-memory": map_memory,
+    "echo": echo,
+    "threading-lock": threading_lock,
+    "queue-1": queue_1,
+    "queue-128": queue_128,
 }
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
 """The benchmarks on goroutines."""
 
+import socket
 import sys
+import threading
 from collections.abc import Callable
 from itertools import count
 from random import random
 from statistics import median
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NoReturn
 
 import harness
 
 from goroutines import Chan, Pool, Select, WaitGroup, go, gosched, recv, run, sleep
 from goroutines.context import CancelContext, Context, background, scope, with_cancel
+from goroutines.patch import patch
 from goroutines.sync import Mutex, RWMutex
 from goroutines.time import Timer, after_func
 
@@ -423,6 +426,39 @@ def in_scope(ctx: Context, side: Callable[[Chan[int], Chan[int], int], None], *a
         side(*args)
 
 
+def echo(backlog: int) -> NoReturn:
+    """A goroutine for each connection sends back what comes, over patched sockets."""
+    patch()
+    server = socket.create_server((harness.HOST, 0), backlog=backlog)
+    harness.listening(server.getsockname()[1])
+    while True:
+        conn, _ = server.accept()
+        go(harness.echo_all, conn)
+
+
+def threading_lock(n: int) -> float:
+    """One goroutine takes and releases a patched ``threading.Lock``; ns for both."""
+    patch()
+    lock = threading.Lock()
+    start = perf_counter_ns()
+    for _ in range(n):
+        with lock:
+            pass
+    return harness.per_op(start, n)
+
+
+def queue_1(n: int) -> float:
+    """A patched thread hands items to another over ``queue.Queue(1)``; ns per item."""
+    patch()
+    return harness.pass_through(1, n)
+
+
+def queue_128(n: int) -> float:
+    """The same through a buffer of 128."""
+    patch()
+    return harness.pass_through(harness.BUFFER, n)
+
+
 def inside(bench: Callable[[int], float]) -> Callable[[int], float]:
     """Make a benchmark run as a main goroutine of its own."""
     return lambda n: run(bench, n)
@@ -453,6 +489,10 @@ BENCHMARKS: dict[str, Callable[[int], float]] = {
     "map": pool_map,
     "map-memory": map_memory,
     "scope": scopes,
+    "echo": echo,
+    "threading-lock": threading_lock,
+    "queue-1": queue_1,
+    "queue-128": queue_128,
 }
 
 if __name__ == "__main__":

@@ -2,15 +2,21 @@
 
 A program is called as ``program.py NAME N`` and prints one JSON line. Its benchmarks
 are functions that take the number of operations and return the figure in their unit.
+
+The servers among them (``echo``) take the backlog instead, print their port and serve
+until they are killed.
 """
 
 import json
 import os
+import queue
 import resource
+import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 BATCH = 1000
 """How many tasks are spawned before they are waited for."""
@@ -39,12 +45,15 @@ WINDOW = 1000
 """How many inputs of a map may be under way or waiting to be taken."""
 SLICES = 20
 """Into how many pieces a comparison within one program is cut."""
+HOST = "127.0.0.1"
+MOST = 4096
+"""How many bytes a server asks for at a time."""
 
 UNITS = {"memory": "bytes", "map-memory": "bytes", "sleepers": "s", "scope": "ratio"}
 """Units of the benchmarks that do not give nanoseconds."""
-COLD = frozenset({"memory", "map-memory", "sleepers"})
+COLD = frozenset({"memory", "map-memory", "sleepers", "echo", "echo-streams"})
 """Those that get no warm-up, since it would leave memory behind to be reused and count
-as CPU time."""
+as CPU time; servers get theirs from the load generator."""
 
 
 def main(benchmarks: Mapping[str, Callable[[int], float]], argv: Sequence[str]) -> None:
@@ -115,7 +124,64 @@ def report_memory(before: int, n: int) -> NoReturn:
     os._exit(0)
 
 
+def pass_through(size: int, n: int) -> float:
+    """A thread hands ``n`` items to another over a ``queue.Queue``; ns per item.
+
+    Which kind of thread: that is for who has patched ``threading``, or has not.
+    """
+    items: queue.Queue[int] = queue.Queue(size)
+    taken: list[int] = []
+    threads = [
+        threading.Thread(target=put_all, args=(items, n)),
+        threading.Thread(target=take_all, args=(items, n, taken)),
+    ]
+    start = perf_counter_ns()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    figure = per_op(start, n)
+    check(taken[0], n * (n - 1) // 2)
+    return figure
+
+
+def put_all(items: queue.Queue[int], n: int) -> None:
+    for i in range(n):
+        items.put(i)
+
+
+def take_all(items: queue.Queue[int], n: int, total: list[int]) -> None:
+    total.append(sum(items.get() for _ in range(n)))
+
+
+class Connection(Protocol):
+    """What threads, goroutines and greenlets have of a socket's methods here."""
+
+    def setsockopt(self, level: int, name: int, value: int, /) -> None: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+
+
+def echo_all(conn: Connection) -> None:
+    """Send back what comes: the same code, whatever it blocks."""
+    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while data := conn.recv(MOST):
+        conn.sendall(data)
+    conn.close()
+
+
+def listening(port: int) -> None:
+    """Tell the load generator's caller that the server is there; open many connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _print_line({"port": port})
+
+
 def _print_figure(name: str, n: int, value: float) -> None:
-    figure = {"benchmark": name, "n": n, "value": value, "unit": UNITS.get(name, "ns")}
-    sys.stdout.write(json.dumps(figure) + "\n")
+    _print_line({"benchmark": name, "n": n, "value": value, "unit": UNITS.get(name, "ns")})
+
+
+def _print_line(facts: Mapping[str, object]) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()

@@ -1,11 +1,13 @@
 """The benchmarks on plain OS threads, where the standard library has the same thing."""
 
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from threading import Lock, Thread
 from time import perf_counter_ns, sleep
+from typing import NoReturn
 
 import harness
 
@@ -103,6 +105,25 @@ def map_memory(n: int) -> float:
     return harness.peak_bytes() - before
 
 
+def echo(backlog: int) -> NoReturn:
+    """A thread for each connection sends back what comes."""
+    server = socket.create_server((harness.HOST, 0), backlog=backlog)
+    harness.listening(server.getsockname()[1])
+    while True:
+        conn, _ = server.accept()
+        Thread(target=harness.echo_all, args=(conn,), daemon=True).start()
+
+
+def queue_1(n: int) -> float:
+    """One thread hands items to another over ``queue.Queue(1)``; ns per item."""
+    return harness.pass_through(1, n)
+
+
+def queue_128(n: int) -> float:
+    """The same through a buffer of 128."""
+    return harness.pass_through(harness.BUFFER, n)
+
+
 BENCHMARKS: dict[str, Callable[[int], float]] = {
     "mutex": mutex,
     "mutex-8": mutex_8,
@@ -110,6 +131,10 @@ BENCHMARKS: dict[str, Callable[[int], float]] = {
     "pool": pool,
     "map": pool_map,
     "map-memory": map_memory,
+    "echo": echo,
+    "threading-lock": mutex,
+    "queue-1": queue_1,
+    "queue-128": queue_128,
 }
 
 if __name__ == "__main__":

@@ -259,6 +259,19 @@ async def await_cancel(parked: list[int]) -> None:
         await trio.sleep_forever()
 
 
+async def echo(backlog: int) -> float:
+    """A task for each connection sends back what comes."""
+    listeners = await trio.open_tcp_listeners(0, host=harness.HOST, backlog=backlog)
+    harness.listening(listeners[0].socket.getsockname()[1])
+    await trio.serve_listeners(handle, listeners)
+    return 0
+
+
+async def handle(conn: trio.SocketStream) -> None:
+    while data := await conn.receive_some(harness.MOST):  # trio sets TCP_NODELAY
+        await conn.send_all(data)
+
+
 def inside(bench: Callable[[int], Awaitable[float]]) -> Callable[[int], float]:
     """Make a benchmark run in a trio loop of its own."""
     return lambda n: trio.run(bench, n)
@@ -279,6 +292,7 @@ BENCHMARKS: dict[str, Callable[[int], Awaitable[float]]] = {
     "mutex-1000": mutex_1000,
     "waitgroup": waitgroup,
     "cancel": cancel,
+    "echo": echo,
 }
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc as _gc
 import os
+from typing import NamedTuple
 
 from goroutines import _panic
 from goroutines._runtime import (
+    _blocking_stats,
     current,
     goexit,
     goroutines,
@@ -16,6 +18,8 @@ from goroutines._runtime import (
 )
 
 __all__ = [
+    "BlockingStats",
+    "blocking_stats",
     "gc",
     "goexit",
     "gomaxprocs",
@@ -75,3 +79,31 @@ def stack(all: bool = False) -> str:
 def gc() -> None:
     """Run a garbage collection (Go's runtime.GC)."""
     _gc.collect()
+
+
+class BlockingStats(NamedTuple):
+    """What the threads of `goroutines.blocking` do."""
+
+    threads: int
+    """Threads there are; at most `max_threads`."""
+    idle: int
+    """Those of them that wait for a call."""
+    queued: int
+    """Calls that wait for a thread."""
+    max_threads: int
+    """The cap, `set_max_threads`."""
+    calls: int
+    """Calls that a thread has begun, since the process started."""
+    waited: float
+    """Seconds that all these waited for their thread together."""
+    longest_wait: float
+    """Seconds that one of them waited at most."""
+
+
+def blocking_stats() -> BlockingStats:
+    """Return how many threads `goroutines.blocking` uses and how long calls wait for one.
+
+    Names are looked up there too, once `goroutines.patch` is called. The first call that finds
+    all threads busy and their cap reached warns (RuntimeWarning).
+    """
+    return BlockingStats(*_blocking_stats())

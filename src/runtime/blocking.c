@@ -13,6 +13,9 @@
  *   - who sees the Job last frees it: the goroutine if it is done, the worker
  *     if it was abandoned.
  *
+ * When all threads are busy and the cap is reached, calls wait in the queue: the
+ * first time a warning says so, and blocking_stats tells for how long.
+ *
  * Shutdown: idle threads are told to end and waited for, and threads that are
  * just starting too (CPython dies of a thread that comes to it too late); a
  * thread inside a call is left to the system, as CPython leaves its daemon
@@ -30,6 +33,7 @@ typedef struct Job {
     PyObject *fn, *args, *kwnames, *context;
     PyObject *result, *exc;
     bool done, abandoned;
+    int64_t since; /* when it was queued */
 } Job;
 
 typedef struct Worker {
@@ -40,10 +44,11 @@ typedef struct Worker {
 static struct {
     pthread_mutex_t mu;
     pthread_cond_t work, ended;
-    bool ready, stop;
+    bool ready, stop, warned;
     Job *head, **tail;
     int nqueued, nidle, nthreads, nstarting, nbusy, max, serial;
     Worker *workers; /* those that have a thread state */
+    int64_t ncalls, waited, longest; /* begun calls; nanoseconds in the queue */
 } pool = {.mu = PTHREAD_MUTEX_INITIALIZER, .max = 64};
 
 #define IDLE_SECONDS 10
@@ -164,8 +169,12 @@ next_job(void)
     Job *j = pool.stop ? NULL : pool.head;
     if (j != NULL) {
         pool.head = j->next;
+        int64_t waited = nanotime() - j->since;
         pool.nqueued--;
         pool.nbusy++;
+        pool.ncalls++;
+        pool.waited += waited;
+        pool.longest = waited > pool.longest ? waited : pool.longest;
         if (pool.head == NULL) {
             pool.tail = &pool.head;
         }
@@ -276,9 +285,34 @@ start_worker(void)
 
 /* ---- the call --------------------------------------------------------------------------- */
 
+/* Will a call that is submitted now wait for a thread, for the first time? */
+static bool
+begins_to_queue(void)
+{
+    pthread_mutex_lock(&pool.mu);
+    bool first = !pool.warned && pool.nthreads >= pool.max && pool.nqueued >= pool.nidle;
+    pool.warned = pool.warned || first;
+    pthread_mutex_unlock(&pool.mu);
+    return first;
+}
+
+static int
+warn_that_it_queues(void)
+{
+    return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                            "blocking: all %d threads are busy, so calls wait for one now; "
+                            "runtime.set_max_threads(n) allows more, runtime.blocking_stats() "
+                            "tells how long they wait",
+                            pool.max);
+}
+
 static int
 submit(Job *j)
 {
+    if (begins_to_queue() && warn_that_it_queues() < 0) {
+        return -1;
+    }
+    j->since = nanotime();
     pthread_mutex_lock(&pool.mu);
     if (!pool.ready) {
         pool_setup();
@@ -384,6 +418,20 @@ blocking_set_max(int n)
     }
     pthread_mutex_unlock(&pool.mu);
     return old;
+}
+
+/* (threads, idle, queued, cap, calls begun, seconds waited by all, by one at most) */
+PyObject *
+blocking_stats(PyObject *mod, PyObject *unused)
+{
+    (void)mod;
+    (void)unused;
+    pthread_mutex_lock(&pool.mu);
+    int threads = pool.nthreads, idle = pool.nidle, queued = pool.nqueued, max = pool.max;
+    int64_t calls = pool.ncalls, waited = pool.waited, longest = pool.longest;
+    pthread_mutex_unlock(&pool.mu);
+    return Py_BuildValue("iiiiLdd", threads, idle, queued, max, (long long)calls,
+                         (double)waited * 1e-9, (double)longest * 1e-9);
 }
 
 bool

@@ -506,6 +506,7 @@ static PyMethodDef functions[] = {
        "set_max_threads(n, /)\n--\n\n"
        "Cap the threads that blocking() uses; returns the old cap.  Raises ValueError\n"
        "unless 1 <= n <= 100000."),
+    FN("_blocking_stats", blocking_stats, METH_NOARGS, "runtime.blocking_stats"),
     FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
     FN("_note_patched", rt_note_patched, METH_VARARGS,
        "_note_patched(vars_apart, loops_park, set_running_loop): what patch() has done."),

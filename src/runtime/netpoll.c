@@ -6,9 +6,8 @@
  * Each thread has a poller of its own, and a PollDesc for each descriptor that
  * a goroutine of it ever waited for, with the waiters of each direction.  All
  * waiters of a direction are woken by an event, and try again: who waits has
- * just been told EAGAIN.  Descriptors are edge-triggered.  Since events are
- * taken by the very thread that then runs the goroutines, one that arrives
- * between EAGAIN and the park is still to be taken, and none is missed.
+ * just been told EAGAIN.  Descriptors are edge-triggered, so an event that comes
+ * while nobody waits is kept in `ready` for who comes next.
  *
  * Who owns a descriptor (our sockets) calls netpoll_closed before closing it,
  * and so may say that it was `added` before.  For any other the poller is told
@@ -43,12 +42,16 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <time.h>
 
 #include "netpoll.h"
 
 struct PollDesc {
     WaitQ waiters[3]; /* to read, to write, for priority data */
     bool added;       /* the poller was told, and the owner has not closed it */
+    uint8_t ready;    /* modes told of while nobody waited for them */
+    bool drained;     /* all was read since the last event: netpoll_drained */
+    bool ends;        /* the end, an error or priority data were told of */
 };
 
 /* ---- waiting for a descriptor ----------------------------------------------------- */
@@ -81,7 +84,9 @@ desc_prepare(M *m, int fd, bool added, PollDesc **out)
         errno = EBADF;
         return -1;
     }
-    netpoll_open(m);
+    if (netpoll_open(m) < 0) {
+        return -1;
+    }
     PollDesc *d = desc_of(m, fd);
     if (d == NULL) {
         errno = ENOMEM;
@@ -91,6 +96,8 @@ desc_prepare(M *m, int fd, bool added, PollDesc **out)
     if (added && d->added) {
         return 0;
     }
+    d->drained = d->ends = false;
+    d->ready = 0;
     d->added = backend_add(m, fd) == 0;
     return d->added ? 0 : -1;
 }
@@ -110,7 +117,7 @@ typedef struct {
     Py_ssize_t n;
 } Waiting;
 
-/* m->pollmu is held. */
+/* m->pollmu is held.  POLL_READY: they wait; POLL_AT_ONCE: there is no need to. */
 static PollResult
 enqueue_wants(M *m, const PollWant *wants, Py_ssize_t n, bool added, Waiting *w)
 {
@@ -120,6 +127,10 @@ enqueue_wants(M *m, const PollWant *wants, Py_ssize_t n, bool added, Waiting *w)
         PollDesc *d;
         if (desc_prepare(m, wants[i].fd, added, &d) < 0) {
             return errno == EPERM ? POLL_REFUSED : POLL_ERROR;
+        }
+        if (d->ready & wants[i].modes) {
+            d->ready &= (uint8_t)~wants[i].modes;
+            return POLL_AT_ONCE;
         }
         for (int k = 0; k < 3; k++) {
             if (wants[i].modes & mode_of[k]) {
@@ -155,6 +166,9 @@ wait_in_queues(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns, bool added
         dequeue_wants(w);
         atomic_store(&g->wake, WAKE_READY);
         UNLOCK(&m->pollmu);
+        if (r == POLL_AT_ONCE) {
+            return POLL_READY;
+        }
         if (r == POLL_ERROR) {
             errno = error;
             PyErr_SetFromErrno(PyExc_OSError);
@@ -213,6 +227,26 @@ netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns)
     return r;
 }
 
+/* Of a stream, less was read than asked for: there is no more until the next
+ * event.  Not if the end was told of, which comes as no event of its own. */
+void
+netpoll_drained(M *m, int fd)
+{
+    PollDesc *d = fd >= 0 && fd < m->npolls ? m->polls[fd] : NULL;
+    if (d != NULL && d->added && !d->ends) {
+        d->drained = true;
+        d->ready &= (uint8_t)~POLL_READ;
+    }
+}
+
+/* A call would find nothing: the caller can as well wait first. */
+bool
+netpoll_is_drained(M *m, int fd)
+{
+    PollDesc *d = fd >= 0 && fd < m->npolls ? m->polls[fd] : NULL;
+    return d != NULL && d->added && d->drained;
+}
+
 #define BUDGET 64
 
 /* To be called before an I/O call: a descriptor that is always ready must not
@@ -231,12 +265,18 @@ netpoll_turn(M *m)
     return gosched(m);
 }
 
+/* Wake who waits for these modes; keep for later those that nobody waits for. */
 static void
 wake_modes(PollDesc *d, int modes, G **wake)
 {
     for (int k = 0; k < 3; k++) {
         if (modes & mode_of[k]) {
-            waitq_wake_all(&d->waiters[k], wake);
+            if (waitq_has_waiter(&d->waiters[k])) {
+                waitq_wake_all(&d->waiters[k], wake);
+            }
+            else {
+                d->ready |= (uint8_t)mode_of[k];
+            }
         }
     }
 }
@@ -289,6 +329,8 @@ ready_all(M *m, const PollEvent *events, int n)
         int fd = events[i].fd;
         PollDesc *d = fd < m->npolls ? m->polls[fd] : NULL;
         if (d != NULL) {
+            d->drained = d->drained && !(events[i].modes & POLL_READ);
+            d->ends = d->ends || events[i].modes & POLL_ENDS;
             wake_modes(d, events[i].modes, &wake);
         }
     }
@@ -314,13 +356,21 @@ main_has_signal(M *m)
     return m->is_main && signals_pending(m->ts);
 }
 
-/* To be called before m->sleeping is set: a waker uses the descriptor. */
-void
+/* To be called before m->sleeping is set: a waker uses the descriptor.  -1 with
+ * errno: there is none to be had, and the thread will sleep in naps. */
+int
 netpoll_open(M *m)
 {
-    if (m->wakefd < 0 && backend_open(m) < 0) {
-        throw_("cannot create the descriptor that rouses a thread");
-    }
+    return m->wakefd >= 0 ? 0 : backend_open(m);
+}
+
+#define NAP ((int64_t)1000000)
+
+static void
+nap(int64_t ns)
+{
+    struct timespec ts = {0, (long)(ns < NAP ? ns : NAP)};
+    nanosleep(&ts, NULL);
 }
 
 #define LOOK_AGAIN ((int64_t)500 * 1000000)
@@ -347,7 +397,13 @@ netpoll_sleep(M *m, int64_t ns)
     if (!signal) {
         PollEvent events[POLL_EVENTS];
         PyThreadState *ts = PyEval_SaveThread();
-        int n = backend_wait(m, ns, m->is_main ? &old : NULL, events);
+        int n = 0;
+        if (LIKELY(m->wakefd >= 0)) {
+            n = backend_wait(m, ns, m->is_main ? &old : NULL, events);
+        }
+        else {
+            nap(ns);
+        }
         PyEval_RestoreThread(ts);
         ready_all(m, events, n);
         signal = main_has_signal(m);
@@ -362,7 +418,9 @@ netpoll_sleep(M *m, int64_t ns)
 void
 netpoll_break(M *m)
 {
-    backend_break(m);
+    if (LIKELY(m->wakefd >= 0)) {
+        backend_break(m);
+    }
 }
 
 void

@@ -11,10 +11,11 @@
 
 typedef struct {
     int fd;
-    int modes; /* POLL_READ, ... */
+    int modes; /* POLL_READ, ..., POLL_ENDS */
 } PollEvent;
 
 #define POLL_EVENTS 128 /* taken at a time */
+#define POLL_ENDS 8     /* the other side has closed, or there is an error or priority data */
 
 HIDDEN int backend_open(M *m);
 HIDDEN void backend_close(M *m);

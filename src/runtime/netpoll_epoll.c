@@ -34,10 +34,19 @@ backend_open(M *m)
 {
     m->pollfd = epoll_create1(EPOLL_CLOEXEC);
     m->wakefd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (m->pollfd < 0 || m->wakefd < 0) {
-        return -1;
+    if (m->pollfd >= 0 && m->wakefd >= 0 && ctl(m, EPOLL_CTL_ADD, m->wakefd, EPOLLIN) == 0) {
+        return 0;
     }
-    return ctl(m, EPOLL_CTL_ADD, m->wakefd, EPOLLIN);
+    int error = errno;
+    if (m->wakefd >= 0) {
+        close(m->wakefd);
+    }
+    if (m->pollfd >= 0) {
+        close(m->pollfd);
+    }
+    m->wakefd = m->pollfd = -1;
+    errno = error;
+    return -1;
 }
 
 void
@@ -99,6 +108,9 @@ as_modes(uint32_t events)
     }
     if (events & (EPOLLPRI | EPOLLHUP | EPOLLERR)) {
         modes |= POLL_PRIO;
+    }
+    if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        modes |= POLL_ENDS;
     }
     return modes;
 }

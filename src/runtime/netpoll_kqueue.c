@@ -64,7 +64,7 @@ static int
 as_modes(const struct kevent *ev)
 {
     int modes = ev->filter == EVFILT_READ ? POLL_READ : POLL_WRITE;
-    return ev->flags & (EV_EOF | EV_ERROR) ? POLL_READ | POLL_WRITE : modes;
+    return ev->flags & (EV_EOF | EV_ERROR) ? POLL_READ | POLL_WRITE | POLL_ENDS : modes;
 }
 
 int

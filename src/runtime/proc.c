@@ -479,7 +479,7 @@ void
 gopreempt(M *m)
 {
     G *g = m->curg;
-    if (g == NULL || m->in_gc || sched.finalizing) {
+    if (g == NULL || g->in_call || m->in_gc || sched.finalizing) {
         return;
     }
     if (m->runq.head == NULL) {

@@ -160,6 +160,7 @@ struct G {
     bool thread_main;      /* the own G of an OS thread, or a forked child's main */
     bool exiting;          /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
+    bool in_call;          /* in C code that must not be preempted, where it looks for signals */
     bool insists;          /* neither scopes nor run()'s end end its waits; by mu */
     Lock mu;               /* guards joiners, pending, the chain of scopes */
     Timer *timer;          /* of the present wait; NULL once fired */
@@ -254,6 +255,7 @@ struct M {
     int npolls;           /* the length of polls */
     Py_ssize_t npollwait; /* goroutines that wait for descriptors */
     uint64_t io_switch;   /* nswitch when io_left was set */
+    char *scratch;        /* of SCRATCH bytes, or NULL: what a receive fills first */
     int io_left;          /* calls that found data at once before others have a turn */
 
     _PyStackChunk *chunks; /* free first chunks of goroutine frames, LIFO */
@@ -586,6 +588,8 @@ time_left(int64_t ns, int64_t since)
 
 /* ---- netpoll.c: how a thread sleeps ----------------------------------------------------- */
 
+#define SCRATCH (64 * 1024)
+
 enum { POLL_READ = 1, POLL_WRITE = 2, POLL_PRIO = 4 };
 
 /* What somebody waits for, and what he got. */
@@ -594,11 +598,20 @@ typedef struct {
     int modes;
 } PollWant;
 
-typedef enum { POLL_READY, POLL_TIMEOUT, POLL_CLOSED, POLL_REFUSED, POLL_ERROR = -1 } PollResult;
+typedef enum {
+    POLL_READY,
+    POLL_TIMEOUT,
+    POLL_CLOSED,
+    POLL_REFUSED,
+    POLL_AT_ONCE, /* within netpoll.c */
+    POLL_ERROR = -1,
+} PollResult;
 
 HIDDEN PollResult netpoll_wait(M *m, PollWant want, int64_t ns, bool added);
 HIDDEN PollResult netpoll_wait_any(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns);
 HIDDEN int netpoll_turn(M *m);
+HIDDEN void netpoll_drained(M *m, int fd);
+HIDDEN bool netpoll_is_drained(M *m, int fd);
 HIDDEN void netpoll_closed(int fd);
 HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);
@@ -608,7 +621,7 @@ HIDDEN int lock_add_types(PyObject *mod);
 HIDDEN int lock_timeout(bool block, PyObject *timeout, int64_t *ns);
 HIDDEN int native_add_functions(PyObject *mod);
 HIDDEN void native_after_fork(void);
-HIDDEN void netpoll_open(M *m);
+HIDDEN int netpoll_open(M *m);
 HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);
 HIDDEN void netpoll_close(M *m);
@@ -747,6 +760,7 @@ HIDDEN int waitgroup_add(PyObject *wg, Py_ssize_t delta);
 HIDDEN bool blocking_is_worker(PyThreadState *ts);
 HIDDEN PyObject *blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs,
                                PyObject *kwnames);
+HIDDEN PyObject *blocking_stats(PyObject *mod, PyObject *unused);
 HIDDEN int blocking_set_max(int n);
 HIDDEN void blocking_after_fork(void);
 HIDDEN void blocking_shutdown(void);

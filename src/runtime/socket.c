@@ -29,7 +29,7 @@ typedef struct {
 } Socket;
 
 /* Calls that move more than this let other threads run meanwhile. */
-#define MUCH (64 * 1024)
+#define MUCH SCRATCH
 
 /* ---- waiting ---------------------------------------------------------------------------- */
 
@@ -61,9 +61,9 @@ wait_ready(M *m, Socket *s, int mode, int64_t *began)
 
 /* After a system call that failed: 0 to make it again, -1 with an exception. */
 static int
-try_again(M *m, Socket *s, int mode, int64_t *began)
+try_again(M *m, Socket *s, int mode, int flags, int64_t *began)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    if ((errno == EAGAIN || errno == EWOULDBLOCK) && !(flags & MSG_DONTWAIT)) {
         return wait_ready(m, s, mode, began);
     }
     if (errno == EINTR) {
@@ -75,33 +75,70 @@ try_again(M *m, Socket *s, int mode, int64_t *began)
 
 /* ---- recv, send ---------------------------------------------------------------------------- */
 
+/* One receive, which does not wait.  More than MUCH lets other threads run. */
+static ssize_t
+recv_now(int fd, char *buf, Py_ssize_t n, int flags)
+{
+    ssize_t got;
+    if (n <= MUCH) {
+        return recv(fd, buf, (size_t)n, flags | MSG_DONTWAIT);
+    }
+    int error;
+    Py_BEGIN_ALLOW_THREADS;
+    got = recv(fd, buf, (size_t)n, flags | MSG_DONTWAIT);
+    error = errno;
+    Py_END_ALLOW_THREADS;
+    errno = error;
+    return got;
+}
+
+/* Streams that give all they have to one call; unix ones stop at passed descriptors. */
+static inline bool
+short_read_drains(Socket *s, int flags)
+{
+    return s->type == SOCK_STREAM && flags == 0 && (s->family == AF_INET || s->family == AF_INET6);
+}
+
 static ssize_t
 recv_some(M *m, Socket *s, char *buf, Py_ssize_t n, int flags)
 {
     int64_t began = 0;
+    bool drains = short_read_drains(s, flags);
     if (netpoll_turn(m) < 0) {
         return -1;
     }
+    if (drains && s->timeout != 0 && n > 0 && netpoll_is_drained(m, s->fd) &&
+        wait_ready(m, s, POLL_READ, &began) < 0) {
+        return -1;
+    }
     for (;;) {
-        ssize_t got;
-        if (n <= MUCH) {
-            got = recv(s->fd, buf, (size_t)n, flags | MSG_DONTWAIT);
-        }
-        else {
-            int fd = s->fd, error;
-            Py_BEGIN_ALLOW_THREADS;
-            got = recv(fd, buf, (size_t)n, flags | MSG_DONTWAIT);
-            error = errno;
-            Py_END_ALLOW_THREADS;
-            errno = error;
-        }
+        ssize_t got = recv_now(s->fd, buf, n, flags);
         if (LIKELY(got >= 0)) {
+            if (drains && got < n) {
+                netpoll_drained(m, s->fd);
+            }
             return got;
         }
-        if (try_again(m, s, POLL_READ, &began) < 0) {
+        if (try_again(m, s, POLL_READ, flags, &began) < 0) {
             return -1;
         }
     }
+}
+
+static ssize_t
+send_now(int fd, const char *buf, Py_ssize_t n, int flags)
+{
+    ssize_t sent;
+    if (n <= MUCH) {
+        return send(fd, buf, (size_t)n, flags | MSG_DONTWAIT);
+    }
+    int error;
+    Py_BEGIN_ALLOW_THREADS;
+    sent = send(fd, buf, (size_t)n, flags | MSG_DONTWAIT);
+    error = errno;
+    Py_END_ALLOW_THREADS;
+    errno = error;
+    return sent;
 }
 
 static ssize_t
@@ -111,22 +148,11 @@ send_some(M *m, Socket *s, const char *buf, Py_ssize_t n, int flags, int64_t *be
         return -1;
     }
     for (;;) {
-        ssize_t sent;
-        if (n <= MUCH) {
-            sent = send(s->fd, buf, (size_t)n, flags | MSG_DONTWAIT);
-        }
-        else {
-            int fd = s->fd, error;
-            Py_BEGIN_ALLOW_THREADS;
-            sent = send(fd, buf, (size_t)n, flags | MSG_DONTWAIT);
-            error = errno;
-            Py_END_ALLOW_THREADS;
-            errno = error;
-        }
+        ssize_t sent = send_now(s->fd, buf, n, flags);
         if (LIKELY(sent >= 0)) {
             return sent;
         }
-        if (try_again(m, s, POLL_WRITE, began) < 0) {
+        if (try_again(m, s, POLL_WRITE, flags, began) < 0) {
             return -1;
         }
     }
@@ -154,6 +180,35 @@ count_ok(const char *who, Py_ssize_t nargs, Py_ssize_t least, Py_ssize_t most)
     return false;
 }
 
+/* A goroutine that waits for data holds no memory for it. */
+static PyObject *
+recv_by_scratch(M *m, Socket *s, Py_ssize_t n, int flags)
+{
+    if (m->scratch == NULL && (m->scratch = malloc(SCRATCH)) == NULL) {
+        return PyErr_NoMemory();
+    }
+    ssize_t got = recv_some(m, s, m->scratch, n, flags);
+    return got < 0 ? NULL : PyBytes_FromStringAndSize(m->scratch, got);
+}
+
+static PyObject *
+recv_in_place(M *m, Socket *s, Py_ssize_t n, int flags)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, n);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    ssize_t got = recv_some(m, s, PyBytes_AS_STRING(bytes), n, flags);
+    if (got < 0) {
+        Py_DECREF(bytes);
+        return NULL;
+    }
+    if (got != n) {
+        _PyBytes_Resize(&bytes, got);
+    }
+    return bytes;
+}
+
 static PyObject *
 sock_recv(Socket *s, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -167,19 +222,7 @@ sock_recv(Socket *s, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_ValueError, "negative buffersize in recv");
         return NULL;
     }
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, n);
-    if (bytes == NULL) {
-        return NULL;
-    }
-    ssize_t got = recv_some(m, s, PyBytes_AS_STRING(bytes), n, (int)flags);
-    if (got < 0) {
-        Py_DECREF(bytes);
-        return NULL;
-    }
-    if (got != n) {
-        _PyBytes_Resize(&bytes, got);
-    }
-    return bytes;
+    return n <= SCRATCH ? recv_by_scratch(m, s, n, (int)flags) : recv_in_place(m, s, n, (int)flags);
 }
 
 static PyObject *
@@ -265,13 +308,17 @@ sock_sendall(Socket *s, PyObject *const *args, Py_ssize_t nargs)
 
 /* ---- every other call ------------------------------------------------------------------------ */
 
-/* Call fn(*args) while the socket s is non-blocking for CPython. */
+/* Call fn(*args) while the socket s is non-blocking for CPython.  Nobody else may
+ * see it so: code that looks for signals in between is not preempted. */
 static PyObject *
-call_nowait(Socket *s, PyObject *fn, PyObject *const *args, Py_ssize_t nargs)
+call_nowait(M *m, Socket *s, PyObject *fn, PyObject *const *args, Py_ssize_t nargs)
 {
+    G *g = current_g(m);
     int64_t timeout = s->timeout;
     s->timeout = 0;
+    g->in_call = true;
     PyObject *r = PyObject_Vectorcall(fn, args, (size_t)nargs, NULL);
+    g->in_call = false;
     if (s->timeout == 0) {
         s->timeout = timeout;
     }
@@ -300,7 +347,7 @@ rt_sock_call(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     for (;;) {
-        PyObject *r = call_nowait(s, args[2], args + 3, nargs - 3);
+        PyObject *r = call_nowait(m, s, args[2], args + 3, nargs - 3);
         if (r != NULL || s->timeout == 0 || !would_block()) {
             return r;
         }
@@ -320,7 +367,7 @@ rt_sock_nowait(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
     if (m == NULL || !count_ok("_sock_nowait", nargs, 2, PY_SSIZE_T_MAX) || netpoll_turn(m) < 0) {
         return NULL;
     }
-    return call_nowait((Socket *)args[0], args[1], args + 2, nargs - 2);
+    return call_nowait(m, (Socket *)args[0], args[1], args + 2, nargs - 2);
 }
 
 /* _sock_wait(sock, mode, deadline): park; the deadline is time.now()'s, or None. */

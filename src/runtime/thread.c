@@ -143,6 +143,7 @@ static void
 m_free(M *m)
 {
     netpoll_close(m);
+    free(m->scratch);
     timers_forget(m);
     while (m->chunks != NULL) {
         _PyStackChunk *c = m->chunks;

@@ -22,7 +22,7 @@ class _Result(unittest.TestResult):
         self._failed: str | None = None
 
     def _say(self, word: str, test: Any, text: str = "") -> None:
-        print(f"{word}\t{test.id()}", flush=True)
+        print(f"\n{word}\t{test.id()}", flush=True)  # they print too, and not whole lines
         for line in text.splitlines():
             print(f"    {line}")
 

@@ -43,6 +43,7 @@ var benchmarks = map[string]benchmark{
 	"pool":       {"ns", false, submitAll},
 	"map":        {"ns", false, mapAll},
 	"map-memory": {"bytes", true, mapMemory},
+	"echo":       {"", true, echo},
 }
 
 type result struct {

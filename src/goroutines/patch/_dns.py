@@ -75,6 +75,10 @@ def _getaddrinfo(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _by_thread(original: Callable[..., Any]) -> Callable[..., Any]:
     def lookup(*args: Any) -> Any:
+        if not args or not isinstance(args[0], str | bytes | tuple):
+            return original(*args)  # an error
+        if original.__name__ == "getnameinfo" and not isinstance(args[0], tuple):
+            return original(*args)
         return _lookup(original, *args)
 
     lookup.__name__ = lookup.__qualname__ = original.__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -15,18 +16,21 @@ from goroutines._runtime import blocking
 from goroutines.patch import _registry
 
 READ, WRITE = 1, 2
+_REFUSED_BY = {READ: os.O_WRONLY, WRITE: os.O_RDONLY}
 _PIECE = getattr(select, "PIPE_BUF", 512)  # what a pipe that is writable takes at once
 _WNOHANG = os.WNOHANG
 
 
-def _waits(fd: int) -> bool:
+def _waits(fd: int, mode: int) -> bool:
     """Tell whether a call for this descriptor could block for long, and may."""
     if sys.is_finalizing():
         return False  # goroutines wait no more
     try:
-        mode = os.fstat(fd).st_mode
-        return not stat.S_ISREG(mode) and os.get_blocking(fd)
-    except OSError:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        if flags & os.O_NONBLOCK or flags & os.O_ACCMODE == _REFUSED_BY[mode]:
+            return False
+        return not stat.S_ISREG(os.fstat(fd).st_mode)
+    except (OSError, TypeError, ValueError, OverflowError):
         return False  # the call itself says what is wrong
 
 
@@ -38,7 +42,7 @@ def _ready(fd: int, mode: int) -> bool:
 
 def wait_ready(fd: int, mode: int) -> None:
     """Park until a call for this descriptor would not block."""
-    if not _waits(fd):
+    if not _waits(fd, mode):
         return
     _runtime._io_turn()
     while not _ready(fd, mode):
@@ -56,7 +60,7 @@ def _reader(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _write(original: Callable[[int, Any], int]) -> Callable[[int, Any], int]:
     def write(fd: int, data: Any, /) -> int:
-        if not _waits(fd):
+        if not _waits(fd, WRITE):
             return original(fd, data)
         view = memoryview(data).cast("B")
         sent = 0

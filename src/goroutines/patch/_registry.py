@@ -51,17 +51,19 @@ def replace(owner: Any, name: str, new: Any) -> None:
     old = owner.__dict__.get(name, _MISSING)
     if key not in _originals:
         _originals[key] = old if old is not _MISSING else getattr(owner, name, _MISSING)
-    _dress(new, old)
+    _dress(new, old, owner)
     setattr(owner, name, new)
     if isinstance(owner, ModuleType) and old is not _MISSING and not isinstance(old, ModuleType):
         _new_of[id(old)] = (old, new)
 
 
-def _dress(new: Any, old: Any) -> None:
+def _dress(new: Any, old: Any, owner: Any) -> None:
     """Give a function the names and the text of the one that it replaces."""
     if isinstance(new, FunctionType) and callable(old):
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(new, attribute, getattr(old, attribute, None))
+        if isinstance(owner, ModuleType):
+            new.__module__ = owner.__name__
     elif isinstance(new, BuiltinFunctionType):
         new.__module__ = old.__module__
 

@@ -7,10 +7,11 @@ core's; the others make the original call without blocking and park when it woul
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from goroutines import _runtime
@@ -61,23 +62,27 @@ def _detach(original: Callable[[Any], int]) -> Callable[[Any], int]:
     return detach
 
 
+def _waiting(self: Any, mode: int, flags: int, fn: Callable[..., Any], *args: Any) -> Any:
+    """Call ``fn(self, *args)``, which does not block, until it has something to return."""
+    if flags & _DONTWAIT:
+        return fn(self, *args)
+    return _runtime._sock_call(self, mode, fn, self, *args)
+
+
 def recvfrom(self: Any, bufsize: int, flags: int = 0, /) -> Any:
-    return _runtime._sock_call(self, READ, _raw.recvfrom, self, bufsize, flags | _DONTWAIT)
+    return _waiting(self, READ, flags, _raw.recvfrom, bufsize, flags | _DONTWAIT)
 
 
 def recvfrom_into(self: Any, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
-    flags |= _DONTWAIT
-    return _runtime._sock_call(self, READ, _raw.recvfrom_into, self, buffer, nbytes, flags)
+    return _waiting(self, READ, flags, _raw.recvfrom_into, buffer, nbytes, flags | _DONTWAIT)
 
 
 def recvmsg(self: Any, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-    flags |= _DONTWAIT
-    return _runtime._sock_call(self, READ, _raw.recvmsg, self, bufsize, ancbufsize, flags)
+    return _waiting(self, READ, flags, _raw.recvmsg, bufsize, ancbufsize, flags | _DONTWAIT)
 
 
 def recvmsg_into(self: Any, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-    flags |= _DONTWAIT
-    return _runtime._sock_call(self, READ, _raw.recvmsg_into, self, buffers, ancbufsize, flags)
+    return _waiting(self, READ, flags, _raw.recvmsg_into, buffers, ancbufsize, flags | _DONTWAIT)
 
 
 def sendto(self: Any, data: Any, *flags_and_address: Any) -> int:
@@ -88,19 +93,15 @@ def sendto(self: Any, data: Any, *flags_and_address: Any) -> int:
     else:
         raise TypeError(f"sendto() takes 2 or 3 arguments ({len(flags_and_address) + 1} given)")
     address = resolve(self, address)
-    sent: int = _runtime._sock_call(
-        self, WRITE, _raw.sendto, self, data, flags | _DONTWAIT, address
-    )
+    sent: int = _waiting(self, WRITE, flags, _raw.sendto, data, flags | _DONTWAIT, address)
     return sent
 
 
 def sendmsg(
     self: Any, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /
 ) -> int:
-    args: tuple[Any, ...] = (buffers, ancdata, flags | _DONTWAIT)
-    if address is not None:
-        args += (resolve(self, address),)
-    sent: int = _runtime._sock_call(self, WRITE, _raw.sendmsg, self, *args)
+    to = () if address is None else (resolve(self, address),)
+    sent: int = _waiting(self, WRITE, flags, _raw.sendmsg, buffers, ancdata, flags | _DONTWAIT, *to)
     return sent
 
 
@@ -111,18 +112,44 @@ def _accept(self: Any) -> Any:
 
 
 def connect(self: Any, address: Any, /) -> None:
-    timeout = self.gettimeout()
-    if timeout == 0:
+    if self.gettimeout() == 0:
         _raw.connect(self, address)
-        return
+    else:
+        _connect_waiting(self, address)
+
+
+def connect_ex(self: Any, address: Any, /) -> int:
+    if self.gettimeout() == 0:
+        result: int = _raw.connect_ex(self, address)
+        return result
+    try:
+        _connect_waiting(self, address)
+    except TimeoutError:
+        return errno.EAGAIN
+    except socket.gaierror:
+        raise
+    except OSError as e:
+        return e.errno or 0
+    return 0
+
+
+def _connect_waiting(self: Any, address: Any) -> None:
     address = resolve(self, address)
+    timeout = self.gettimeout()
+    with _nonblocking(self):
+        _connect(self, address, None if timeout is None else now() + timeout)
+
+
+@contextlib.contextmanager
+def _nonblocking(self: Any) -> Iterator[None]:
+    """Make the descriptor non-blocking meanwhile; a child that inherits it expects the other."""
     fd = self.fileno()
     set_nonblocking(fd)
     try:
-        _connect(self, address, None if timeout is None else now() + timeout)
+        yield
     finally:
-        if timeout is None and self.fileno() == fd:
-            os.set_blocking(fd, True)  # as a child that inherits it expects
+        if self.gettimeout() is None and self.fileno() == fd:
+            os.set_blocking(fd, True)
 
 
 def _connect(self: Any, address: Any, deadline: float | None) -> None:
@@ -144,24 +171,14 @@ def _connect(self: Any, address: Any, deadline: float | None) -> None:
         return
 
 
-def connect_ex(self: Any, address: Any, /) -> int:
-    if self.gettimeout() == 0:
-        result: int = _raw.connect_ex(self, address)
-        return result
-    try:
-        self.connect(address)
-    except TimeoutError:
-        return errno.EAGAIN
-    except socket.gaierror:
-        raise
-    except OSError as e:
-        return e.errno or 0
-    return 0
+def _sendfile_use_sendfile(original: Callable[..., int]) -> Callable[..., int]:
+    def sendfile(self: Any, *args: Any, **kwargs: Any) -> int:
+        if self.gettimeout() == 0:
+            return original(self, *args, **kwargs)
+        with _nonblocking(self):  # it waits by a selector, which parks
+            return original(self, *args, **kwargs)
 
-
-def _sendfile_use_sendfile(self: Any, file: Any, offset: int = 0, count: int | None = None) -> int:
-    """Let socket.sendfile use send, which parks."""
-    raise socket._GiveupOnSendfile("patched")  # type: ignore[attr-defined]
+    return sendfile
 
 
 # ---- names ---------------------------------------------------------------------------------
@@ -181,7 +198,7 @@ def resolve(self: Any, address: Any) -> Any:
 
 _METHODS: tuple[Callable[..., Any], ...] = (
     recvfrom, recvfrom_into, recvmsg, recvmsg_into, sendto, sendmsg, connect, connect_ex,
-    _accept, _real_close, _sendfile_use_sendfile,
+    _accept, _real_close,
 )  # fmt: skip
 
 
@@ -194,3 +211,6 @@ def install() -> None:
         _registry.replace(cls, function.__name__, function)
     _registry.replace(cls, "__init__", _init(cls.__init__))
     _registry.replace(cls, "detach", _detach(cls.detach))
+    private: Any = cls
+    sendfile = _sendfile_use_sendfile(private._sendfile_use_sendfile)
+    _registry.replace(cls, "_sendfile_use_sendfile", sendfile)

@@ -6,6 +6,9 @@ to write; for that the goroutine parks, and the call is made again.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +17,18 @@ from goroutines import _runtime
 from goroutines._runtime import now
 from goroutines.patch import _registry
 from goroutines.patch._socket import READ, WRITE, set_nonblocking
+
+_spare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _forget_errors() -> None:
+    """Empty OpenSSL's queue of errors, which is the thread's, for the sake of other goroutines.
+
+    CPython leaves errors of the socket in it (3.14 does), and then takes the next call on
+    another connection that would block for one that has failed.
+    """
+    with contextlib.suppress(ssl.SSLError):
+        _spare.set_ciphers("none-such")  # fails, and then empties the queue
 
 
 def _call(self: Any, what: str, fn: Callable[..., Any], *args: Any) -> Any:
@@ -30,8 +45,13 @@ def _call(self: Any, what: str, fn: Callable[..., Any], *args: Any) -> Any:
             mode = READ
         except ssl.SSLWantWriteError:
             mode = WRITE
+        except OSError:
+            _forget_errors()
+            raise
         if not _runtime._sock_wait(self, mode, deadline):
             raise TimeoutError(f"The {what} operation timed out")
+        if self.fileno() < 0:  # closed meanwhile; OpenSSL would go on with its number
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 def read(self: Any, len: int = 1024, buffer: Any = None) -> Any:
@@ -86,8 +106,14 @@ def unwrap(self: Any) -> Any:
     return below
 
 
+def _real_close(self: Any) -> None:
+    """Close the descriptor first: without _sslobj recv() and send() would go past TLS."""
+    super(ssl.SSLSocket, self)._real_close()
+    self._sslobj = None
+
+
 def install() -> None:
     cls = ssl.SSLSocket
-    for function in (read, write, do_handshake, unwrap):
+    for function in (read, write, do_handshake, unwrap, _real_close):
         _registry.replace(cls, function.__name__, function)
     _registry.replace(cls, "send", _send(cls.send))

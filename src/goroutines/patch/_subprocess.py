@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import warnings
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from goroutines._runtime import now
@@ -58,18 +60,21 @@ class PipeIO(io.RawIOBase):
                 os.close(self._fd)
 
 
-def open_pipe(fd: Any, mode: str = "r", buffering: int = -1, **text: Any) -> Any:
+def open_pipe(fd: Any, mode: str = "r", buffering: int = -1, **others: Any) -> Any:
     """As ``io.open(fd, mode, buffering)`` for a binary file of a pipe."""
-    if not isinstance(fd, int) or "b" not in mode or text:
-        return io.open(fd, mode, buffering, **text)
+    if not isinstance(fd, int) or "b" not in mode or others:
+        return open(fd, mode, buffering, **others)
     raw = PipeIO(fd, mode.replace("b", ""))
     if buffering == 0:
         return raw
-    size = io.DEFAULT_BUFFER_SIZE if buffering < 0 else max(buffering, 2)
+    if buffering == 1:
+        text = "line buffering (buffering=1) isn't supported in binary mode"
+        warnings.warn(f"{text}, the default buffer size will be used", RuntimeWarning, 3)
+    size = io.DEFAULT_BUFFER_SIZE if buffering in (-1, 1) else buffering
     return io.BufferedReader(raw, size) if raw.readable() else io.BufferedWriter(raw, size)
 
 
-class _IO:
+class _IO(ModuleType):
     """The module io as subprocess sees it: the pipes of its children park."""
 
     open = staticmethod(open_pipe)
@@ -94,4 +99,4 @@ def _wait(original: Callable[..., Any]) -> Callable[..., Any]:
 def install() -> None:
     popen: Any = subprocess.Popen
     _registry.replace(popen, "_wait", _wait(popen._wait))
-    _registry.replace(subprocess, "io", _IO())
+    _registry.replace(subprocess, "io", _IO("io"))

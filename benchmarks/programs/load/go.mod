@@ -1,0 +1,3 @@
+module goroutines.load
+
+go 1.23
