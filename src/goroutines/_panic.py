@@ -144,7 +144,7 @@ def _user_handles_signals() -> bool:
     """Whether a signal handler that is not Python's own could wake a goroutine."""
     import signal
 
-    own = (signal.default_int_handler, dump_on_signal)
+    own = (signal.default_int_handler, dump_on_signal, _runtime._preempt)
     for number in range(1, signal.NSIG):
         handler = signal.getsignal(number)
         if callable(handler) and handler not in own:

@@ -18,6 +18,7 @@
  *                stack, which are gone while the goroutine is parked:
  *                frames_unlink takes them out of the chain (so that f_back,
  *                tracebacks and the dump are safe), frames_relink undoes it.
+ *   all          the trace and profile functions.
  *   all          dict: what Py_Repr is inside of, thread locals; these hang on
  *                threading_local_key from 3.13 on.
  *   3.13+        asyncio's running loop; 3.14+ its current task too.  Before, the
@@ -68,6 +69,8 @@ typedef struct {
     PyObject *key, *sentinel; /* 3.13+: of threading.local */
     PyObject *loop; /* asyncio's running loop; before 3.13 told by the patch */
     PyObject *task; /* 3.14+: asyncio's current task */
+    Py_tracefunc trace, profile;
+    PyObject *trace_obj, *profile_obj;
 } ThreadVars;
 
 typedef struct {
@@ -282,6 +285,10 @@ vars_save(PyThreadState *ts, ThreadVars *v)
 #if PY_VERSION_HEX >= 0x030E0000
     v->task = ((_PyThreadStateImpl *)ts)->asyncio_running_task;
 #endif
+    v->trace = ts->c_tracefunc;
+    v->trace_obj = ts->c_traceobj;
+    v->profile = ts->c_profilefunc;
+    v->profile_obj = ts->c_profileobj;
 }
 
 static inline void
@@ -296,6 +303,21 @@ vars_load(PyThreadState *ts, const ThreadVars *v)
 #if PY_VERSION_HEX >= 0x030E0000
     ((_PyThreadStateImpl *)ts)->asyncio_running_task = v->task;
 #endif
+    ts->c_tracefunc = v->trace;
+    ts->c_traceobj = v->trace_obj;
+    ts->c_profilefunc = v->profile;
+    ts->c_profileobj = v->profile_obj;
+}
+
+/* Have ts hold `to`; *now says which it holds, whose own copy is stale meanwhile. */
+static inline void
+vars_switch(PyThreadState *ts, ThreadVars **now, ThreadVars *to)
+{
+    if (__builtin_expect(*now != to, 0)) {
+        vars_save(ts, *now);
+        vars_load(ts, to);
+        *now = to;
+    }
 }
 
 /* Take ts's state into p: the goroutine is about to leave the stack. */
@@ -317,7 +339,6 @@ pystate_save(PyThreadState *ts, PyState *p, char *base)
 #if PY_VERSION_HEX < 0x030D0000
     p->cframe = ts->cframe;
 #endif
-    vars_save(ts, p->vars);
     p->frame = pystate_current_frame(ts);
 #if PY_VERSION_HEX >= 0x030C0000
     p->entry = frames_unlink(p->frame, base);
@@ -367,7 +388,6 @@ pystate_load(PyThreadState *ts, PyState *p)
 #else
     ts->current_frame = p->frame;
 #endif
-    vars_load(ts, p->vars);
     ts->datastack_chunk = p->chunk;
     ts->datastack_top = p->top;
     ts->datastack_limit = p->limit;
@@ -436,7 +456,6 @@ pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left,
               ThreadVars *thread_vars)
 {
     p->vars = thread_vars != NULL ? thread_vars : &p->own_vars;
-    p->own_vars = (ThreadVars){NULL, NULL, NULL, NULL, NULL};
 #if PY_VERSION_HEX < 0x030D0000
 #if PY_VERSION_HEX < 0x030C0000
     ts->root_cframe.use_tracing = (ts->c_tracefunc != NULL || ts->c_profilefunc != NULL) ? 255 : 0;
@@ -499,10 +518,16 @@ vars_are_used(PyThreadState *ts)
 /* The goroutine ends that has p: drop what it has of its own in ts, again if
  * destructors bring it back. */
 static inline void
-vars_end(PyThreadState *ts, PyState *p, const ThreadVars *thread_vars)
+vars_end(PyThreadState *ts, PyState *p, ThreadVars **now, ThreadVars *thread_vars)
 {
     if (p->vars != &p->own_vars) {
         return;
+    }
+    if (ts->c_tracefunc != NULL) {
+        PyEval_SetTrace(NULL, NULL);
+    }
+    if (ts->c_profilefunc != NULL) {
+        PyEval_SetProfile(NULL, NULL);
     }
     while (vars_are_used(ts)) {
         Py_CLEAR(ts->dict);
@@ -519,7 +544,7 @@ vars_end(PyThreadState *ts, PyState *p, const ThreadVars *thread_vars)
 #if PY_VERSION_HEX >= 0x030E0000
     Py_CLEAR(((_PyThreadStateImpl *)ts)->asyncio_running_task);
 #endif
-    vars_load(ts, thread_vars);
+    vars_switch(ts, now, thread_vars);
 }
 
 static inline int

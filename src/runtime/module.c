@@ -216,6 +216,20 @@ rt_note_patched(PyObject *mod, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+rt_note_trace(PyObject *mod, PyObject *args)
+{
+    int on;
+    PyObject *begin;
+    (void)mod;
+    if (!PyArg_ParseTuple(args, "pO:_note_trace", &on, &begin)) {
+        return NULL;
+    }
+    Py_XSETREF(sched.begin_trace, Py_NewRef(begin));
+    sched.traced = on;
+    Py_RETURN_NONE;
+}
+
 /* For 3.11 and 3.12, called when asyncio was told of a running loop (None: of none). */
 static PyObject *
 rt_note_loop(PyObject *mod, PyObject *loop)
@@ -510,6 +524,8 @@ static PyMethodDef functions[] = {
     FN("_wait_all_blocked", rt_wait_all_blocked, METH_NOARGS, "testing.wait_all_blocked"),
     FN("_note_patched", rt_note_patched, METH_VARARGS,
        "_note_patched(vars_apart, loops_park, set_running_loop): what patch() has done."),
+    FN("_note_trace", rt_note_trace, METH_VARARGS,
+       "_note_trace(on, begin): whether to call begin() in new goroutines."),
     FN("_note_loop", rt_note_loop, METH_O, "_note_loop(loop): this goroutine's event loop runs."),
     FN("_start_system", rt_start_system, METH_O,
        "_start_system(fn): in a goroutine whose exceptions are main's."),

@@ -30,7 +30,7 @@ typedef struct Shadow {
     PyObject *lock; /* owned */
     WaitQ waiters;
     Py_ssize_t users; /* goroutines between a look and a park, or back */
-    int64_t owner;    /* of an RLock: G.id; 0: nobody that we know of */
+    int64_t owner;    /* of an RLock: G.serial; 0: nobody that we know of */
     Py_ssize_t count; /* how often the owner has it */
 } Shadow;
 
@@ -50,6 +50,7 @@ typedef PyObject *(*FastKw)(PyObject *, PyObject *const *, Py_ssize_t, PyObject 
 
 static Native native_lock, native_rlock;
 static PyObject *not_blocking; /* (False,) */
+static int64_t patcher;        /* serial number of who called patch() */
 
 /* ---- CPython's functions ----------------------------------------------------------- */
 
@@ -144,21 +145,37 @@ typedef struct Want {
     bool told; /* of whatever makes it ready */
 } Want;
 
+/* CPython says that this thread owns the RLock, and we know of nobody: it was
+ * taken before patch(), by who then called that. */
+static bool
+held_since_before(PyObject *lock, G *g)
+{
+    if (g->serial == patcher) {
+        return false;
+    }
+    PyObject *r = native_rlock.is_owned(lock, NULL);
+    if (r == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(r);
+    return r == Py_True;
+}
+
 static int
 take_lock(const Want *w, Shadow *s, G *g)
 {
     const Native *n = w->native;
     bool reentrant = n == &native_rlock;
-    if (reentrant && s->owner == g->id) {
+    if (reentrant && s->owner == g->serial) {
         s->count += w->count;
         return 1;
     }
-    if (s->owner != 0) {
+    if (s->owner != 0 || (reentrant && held_since_before(s->lock, g))) {
         return 0;
     }
     int r = native_try(n, s->lock);
     if (r == 1 && reentrant) {
-        s->owner = g->id;
+        s->owner = g->serial;
         s->count = w->count;
     }
     return r;
@@ -376,7 +393,7 @@ rlock_give_up(PyObject *lock, Py_ssize_t count, int64_t *owner)
     LOCK(&table.mu);
     Shadow *s = *shadow_link(lock);
     *owner = s != NULL ? s->owner : 0;
-    if (m == NULL || s == NULL || s->owner != current_g(m)->id) {
+    if (m == NULL || s == NULL || s->owner != current_g(m)->serial) {
         UNLOCK(&table.mu);
         return 0;
     }
@@ -426,9 +443,9 @@ rlock_holds(PyObject *lock)
     M *m = getm();
     LOCK(&table.mu);
     Shadow *s = *shadow_link(lock);
-    Py_ssize_t n = s == NULL || s->owner == 0                  ? -1
-                   : m != NULL && s->owner == current_g(m)->id ? s->count
-                                                               : 0;
+    Py_ssize_t n = s == NULL || s->owner == 0                      ? -1
+                   : m != NULL && s->owner == current_g(m)->serial ? s->count
+                                                                   : 0;
     UNLOCK(&table.mu);
     return n;
 }
@@ -775,6 +792,7 @@ static PyObject *
 rt_redirect_methods(PyObject *mod, PyObject *arg)
 {
     (void)mod;
+    M *m = getm();
     PyTypeObject *type = (PyTypeObject *)arg;
     const Redirect *redirects = PyType_Check(arg) ? redirects_of(type) : NULL;
     if (redirects == NULL) {
@@ -792,6 +810,7 @@ rt_redirect_methods(PyObject *mod, PyObject *arg)
     if (not_blocking == NULL && (not_blocking = Py_BuildValue("(O)", Py_False)) == NULL) {
         return NULL;
     }
+    patcher = m != NULL ? current_g(m)->serial : 0;
     redirect(type, redirects, true);
     redirect(type, redirects, false);
     Py_RETURN_NONE;

@@ -294,9 +294,9 @@ netpoll_fresh(int fd)
     UNLOCK_SCHED();
 }
 
-/* The owner is about to close fd: who waits for it anywhere gets POLL_CLOSED. */
+/* Wake who waits for fd anywhere: to look again, or with POLL_CLOSED. */
 void
-netpoll_closed(int fd)
+netpoll_wake(int fd, bool closed)
 {
     G *wake = NULL;
     LOCK_SCHED();
@@ -305,17 +305,25 @@ netpoll_closed(int fd)
         PollDesc *d = fd >= 0 && fd < m->npolls ? m->polls[fd] : NULL;
         for (int k = 0; d != NULL && k < 3; k++) {
             for (Sudog *sg = d->waiters[k].first; sg != NULL; sg = sg->next) {
-                sg->closed = true;
+                sg->closed = closed;
             }
         }
         if (d != NULL) {
-            d->added = false;
+            d->added = d->added && !closed;
+            d->drained = false;
             wake_modes(d, POLL_READ | POLL_WRITE | POLL_PRIO, &wake);
         }
         UNLOCK(&m->pollmu);
     }
     UNLOCK_SCHED();
     goready_all(wake);
+}
+
+/* The owner is about to close fd. */
+void
+netpoll_closed(int fd)
+{
+    netpoll_wake(fd, true);
 }
 
 /* ---- events ------------------------------------------------------------------------ */
@@ -454,6 +462,18 @@ rt_fd_closed(PyObject *mod, PyObject *arg)
 }
 
 static PyObject *
+rt_fd_wake(PyObject *mod, PyObject *arg)
+{
+    (void)mod;
+    long fd = PyLong_AsLong(arg);
+    if (fd == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    netpoll_wake(fd < INT_MAX ? (int)fd : -1, false);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 rt_fd_fresh(PyObject *mod, PyObject *arg)
 {
     (void)mod;
@@ -526,6 +546,8 @@ static PyMethodDef functions[] = {
            PyDoc_STR("_io_turn()\n--\n\nBefore an I/O call: let others have their turn at times.")),
     METHOD("_fd_closed", rt_fd_closed, METH_O,
            PyDoc_STR("_fd_closed(fd)\n--\n\nfd is about to be closed: wake who waits for it.")),
+    METHOD("_fd_wake", rt_fd_wake, METH_O,
+           PyDoc_STR("_fd_wake(fd)\n--\n\nHave who waits for fd look again.")),
     METHOD("_fd_fresh", rt_fd_fresh, METH_O,
            PyDoc_STR("_fd_fresh(fd)\n--\n\nfd is the number of a new file.")),
     METHOD("_wait_fds", rt_wait_fds, METH_VARARGS,

@@ -263,6 +263,7 @@ load_fresh(M *m, G *g)
                   LIKELY(!sched.vars_apart) ? &m->vars : NULL);
     g->started = true;
     pystate_load(m->ts, &g->ps);
+    vars_switch(m->ts, &m->vars_now, g->ps.vars);
 }
 
 #if PY_VERSION_HEX < 0x030D0000
@@ -309,6 +310,7 @@ switch_to(M *m, G *from, G *to)
     to->status = G_RUNNING;
     if (LIKELY(to->started)) {
         pystate_load(m->ts, &to->ps);
+        vars_switch(m->ts, &m->vars_now, to->ps.vars);
         go_switch(save, to->sp, from, to);
     }
     else {
@@ -757,7 +759,7 @@ void
 g_start_for(M *m, G *g, int64_t parent_id, Run *run)
 {
     M *home = m;
-    g->id = COUNT(&sched.next_id, 1);
+    g->id = g->serial = COUNT(&sched.next_id, 1);
     g->parent_id = parent_id;
     if (!g->system) {
         COUNT(&sched.ngoroutines, 1);
@@ -898,7 +900,7 @@ g_drop_contents(M *m, G *g)
     Py_CLEAR(g->fn);
     Py_CLEAR(g->args);
     Py_CLEAR(g->kwnames);
-    vars_end(m->ts, &g->ps, &m->vars);
+    vars_end(m->ts, &g->ps, &m->vars_now, &m->vars);
     if (m->ts->context != NULL) {
         PyObject *ctx = m->ts->context;
         m->ts->context = NULL;
@@ -907,10 +909,24 @@ g_drop_contents(M *m, G *g)
     }
 }
 
+/* As CPython does in a new thread: trace it if threads are traced. */
+static NOINLINE void
+begin_trace(G *g)
+{
+    PyObject *r = PyObject_CallNoArgs(sched.begin_trace);
+    if (r == NULL) {
+        PyErr_WriteUnraisable((PyObject *)g);
+    }
+    Py_XDECREF(r);
+}
+
 static NOINLINE void
 g_execute(M *m, G *g)
 {
     PyObject *r;
+    if (UNLIKELY(sched.traced) && g->ps.vars == &g->ps.own_vars) {
+        begin_trace(g);
+    }
     if (g->args == NULL) {
         r = PyObject_CallNoArgs(g->fn);
     }

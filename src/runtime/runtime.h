@@ -186,6 +186,7 @@ struct G {
     WaitQ joiners;
 
     int64_t id, parent_id;
+    int64_t serial; /* as id, but kept by who forks: it owns the same locks */
     PyObject *birth_code; /* owned code object of the function that called go() */
     Run *run;            /* counted reference */
     PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
@@ -243,6 +244,7 @@ struct M {
     uint64_t rng;
     int c_depth_left; /* 3.12, 3.13: C recursion left at base */
     ThreadVars vars;  /* the thread's, while a goroutine that has its own runs */
+    ThreadVars *vars_now; /* what ts holds: &vars or a goroutine's */
     PyObject *told_loop; /* 3.11, 3.12: what asyncio takes for the running loop; borrowed */
 
     Timers timers;
@@ -307,12 +309,14 @@ typedef struct {
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     bool finalizing;
     bool vars_apart;  /* `threading` is patched: goroutines have ThreadVars of their own */
+    bool traced; /* threading.settrace or setprofile was called: begin_trace is called */
     bool loops_park;  /* `selectors` is patched: event loops let others run */
 
     /* What the Python side supplies; owned. */
     PyObject *uncaught;      /* (goroutine, exc) -> exception for main, or None */
     PyObject *deadlock; /* () -> the exception to raise in main, or None: not yet */
     PyObject *goroutine_exit, *channel_closed, *panic;
+    PyObject *begin_trace; /* () -> None, in each new goroutine that has its own ThreadVars */
     PyObject *set_running_loop; /* asyncio's, once it is patched: 3.11, 3.12 */
     PyObject *run_signals;     /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
@@ -613,6 +617,7 @@ HIDDEN int netpoll_turn(M *m);
 HIDDEN void netpoll_drained(M *m, int fd);
 HIDDEN bool netpoll_is_drained(M *m, int fd);
 HIDDEN void netpoll_closed(int fd);
+HIDDEN void netpoll_wake(int fd, bool closed);
 HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);

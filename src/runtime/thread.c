@@ -64,7 +64,7 @@ m_alloc(PyThreadState *ts)
     g->sg.g = g;
     g->thread_main = g->started = true;
     g->status = G_RUNNING;
-    g->ps.vars = &m->vars;
+    g->ps.vars = m->vars_now = &m->vars;
     atomic_store(&g->wake, WAKE_READY);
     m->curg = m->loaded = g;
     return m;
@@ -96,7 +96,7 @@ static void
 m_make_main(M *m)
 {
     m->is_main = true;
-    m->g0->id = 1;
+    m->g0->id = m->g0->serial = 1;
     sched.main = m;
     sched.maing = m->g0;
 }
@@ -132,7 +132,7 @@ m_create(void)
         return NULL;
     }
     else {
-        m->g0->id = COUNT(&sched.next_id, 1);
+        m->g0->id = m->g0->serial = COUNT(&sched.next_id, 1);
     }
     m_bind(m);
     m_link(m);

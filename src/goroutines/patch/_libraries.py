@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import select
+import selectors
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -62,12 +65,36 @@ def escapes() -> list[Escape]:
         for name, why in _BLOCKING.items()
         if name in sys.modules and not (name.startswith("psycopg2") and _psycopg2_waits())
     ]
+    found += _pollers()
     threads = _native_threads()
     found += [
         Escape(thread.name, "a thread from before patch()", "it remains a real thread")
         for thread in threads
     ]
     return found
+
+
+def _pollers() -> list[Escape]:
+    """Find poll and epoll objects from before, but for those of selectors, which ask at once."""
+    kinds: dict[type, str] = {}
+    for name in ("poll", "epoll"):
+        make: Any = getattr(select, name, None) and _registry.original(select, name)
+        if make is not None:
+            kinds[make if isinstance(make, type) else type(make())] = f"select.{name}"
+    return [
+        Escape(kinds[type(thing)], f"a {type(holder).__name__}", "made before patch(): it blocks")
+        for holder in gc.get_objects()
+        if not _keeps_pollers(holder)
+        for thing in gc.get_referents(holder)
+        if type(thing) in kinds
+    ]
+
+
+def _keeps_pollers(holder: Any) -> bool:
+    if type(holder) is dict:
+        return "_selector" in holder or "_epoll" in holder
+    kind = type(holder)
+    return kind.__module__ == "select" or issubclass(kind, selectors.BaseSelector)
 
 
 def _psycopg2_waits() -> bool:

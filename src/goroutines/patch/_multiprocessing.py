@@ -10,16 +10,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from goroutines import _runtime
 from goroutines._runtime import now, sleep
 from goroutines.patch import _registry
 
 _FIRST, _MOST = 0.0002, 0.01  # seconds between two looks
+_RECURSIVE_MUTEX = 0  # multiprocessing.synchronize's
 
 
-def _acquire(native: Callable[..., bool]) -> Callable[..., bool]:
-    def acquire(block: bool = True, timeout: float | None = None) -> bool:
+class _SemLock:
+    """A ``_multiprocessing.SemLock`` whose waits park, and that goroutines own, not threads."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+        self._reentrant = native.kind == _RECURSIVE_MUTEX
+        self._owner: int | None = None  # of a reentrant one, in this process
+        self._depth = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
+
+    def _try(self) -> bool:
+        me = _runtime._get_ident()
+        if self._reentrant and self._owner not in (None, me):
+            return False  # to the native one we all are one thread
+        if not self._native.acquire(False):
+            return False
+        self._owner = me
+        self._depth += 1
+        return True
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the semaphore, parking the goroutine, for at most `timeout` seconds."""
-        if native(False):
+        if self._try():
             return True
         deadline = None if timeout is None else now() + max(0.0, timeout)
         pause = _FIRST
@@ -28,29 +51,38 @@ def _acquire(native: Callable[..., bool]) -> Callable[..., bool]:
             if left <= 0:
                 return False
             sleep(left)
-            if native(False):
+            if self._try():
                 return True
             pause = min(2 * pause, _MOST)
         return False
 
-    return acquire
+    def release(self) -> None:
+        if self._reentrant:
+            if self._owner != _runtime._get_ident():
+                raise AssertionError("attempt to release recursive lock not owned by thread")
+            self._depth -= 1
+            self._owner = self._owner if self._depth else None
+        self._native.release()
 
+    def _is_mine(self) -> bool:
+        if self._reentrant:
+            return self._owner == _runtime._get_ident()
+        return bool(self._native._is_mine())
 
-class _SemLock:
-    """A ``_multiprocessing.SemLock`` whose waits park."""
+    def _count(self) -> int:
+        if self._reentrant:
+            return self._depth if self._is_mine() else 0
+        return int(self._native._count())
 
-    def __init__(self, native: Any) -> None:
-        self._native = native
-        self.acquire = _acquire(native.acquire)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._native, name)
+    def _after_fork(self) -> None:
+        self._owner, self._depth = None, 0
+        self._native._after_fork()
 
     def __enter__(self) -> bool:
         return self.acquire()
 
     def __exit__(self, *exc: object) -> None:
-        self._native.release()
+        self.release()
 
 
 def _make_methods(original: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -79,6 +79,24 @@ def _named(new: Callable[..., Any], old: Callable[..., Any]) -> Callable[..., An
     return new
 
 
+def _writev(write: Callable[[int, Any], int], original: Callable[[int, Any], int]) -> Any:
+    def writev(fd: int, buffers: Any, /) -> int:
+        if not _waits(fd, WRITE):
+            return original(fd, buffers)
+        return write(fd, b"".join(buffers))
+
+    return writev
+
+
+def _dup2(original: Callable[..., int]) -> Callable[..., int]:
+    def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
+        made = original(fd, fd2, inheritable)
+        _runtime._fd_fresh(made)
+        return made
+
+    return dup2
+
+
 # ---- processes ---------------------------------------------------------------------------
 
 
@@ -117,6 +135,15 @@ def _wait4(original: Callable[..., Any]) -> Callable[..., Any]:
     return _named(wait4, original)
 
 
+def _waitid(original: Callable[[int, int, int], Any]) -> Callable[[int, int, int], Any]:
+    def waitid(idtype: int, id: int, options: int, /) -> Any:
+        if options & _WNOHANG:
+            return original(idtype, id, options)
+        return blocking(original, idtype, id, options)
+
+    return waitid
+
+
 def _in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return blocking(original, *args, **kwargs)
@@ -137,9 +164,15 @@ def install() -> None:
     for name in ("read", "readv"):
         if hasattr(os, name):
             _registry.replace(os, name, _reader(getattr(os, name)))
-    _registry.replace(os, "write", _write(os.write))
+    write = _write(os.write)
+    _registry.replace(os, "write", write)
+    if hasattr(os, "writev"):
+        _registry.replace(os, "writev", _writev(write, os.writev))
+    _registry.replace(os, "dup2", _dup2(os.dup2))
     _registry.replace(os, "close", _close(os.close))
     _registry.replace(os, "waitpid", _waitpid(os.waitpid))
     _registry.replace(os, "wait4", _wait4(os.wait4))
+    if hasattr(os, "waitid"):
+        _registry.replace(os, "waitid", _waitid(os.waitid))
     for name in ("wait", "wait3", "system"):
         _registry.replace(os, name, _in_thread(getattr(os, name)))

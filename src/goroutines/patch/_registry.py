@@ -154,18 +154,26 @@ def _place(holder: object) -> str:
     return f"{type(holder).__name__} {name}" if name else f"a {type(holder).__name__}"
 
 
+def _our_cells() -> set[int]:
+    """Return the ids of the closure cells of the runtime's own functions."""
+    return {
+        id(cell)
+        for found in gc.get_objects()
+        if type(found) is FunctionType and _keeps(found.__globals__.get("__name__"))
+        for cell in found.__closure__ or ()
+    }
+
+
 def _is_ours(holder: Any) -> bool:
     if type(holder) is dict:
         return holder is _originals or _keeps(holder.get("__name__"))
-    return type(holder).__name__ in ("frame", "cell", "staticmethod") or _keeps(
-        type(holder).__module__
-    )
+    return type(holder).__name__ in ("frame", "staticmethod") or _keeps(type(holder).__module__)
 
 
 def left_behind() -> list[Escape]:
     """Return who still holds functions that were replaced."""
     found: list[Escape] = []
-    ours = {id(pair) for pair in _new_of.values()}
+    ours = {id(pair) for pair in _new_of.values()} | _our_cells()
     for old, _ in list(_new_of.values()):
         if not isinstance(old, FunctionType | BuiltinFunctionType):
             continue  # classes: objects of those that have been made park too

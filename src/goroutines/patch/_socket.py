@@ -105,6 +105,11 @@ def sendmsg(
     return sent
 
 
+def shutdown(self: Any, how: int, /) -> None:
+    _raw.shutdown(self, how)
+    _runtime._fd_wake(self.fileno())  # the poller is not told of all that this ends
+
+
 def _accept(self: Any) -> Any:
     if self.gettimeout() != 0:
         set_nonblocking(self.fileno())
@@ -124,7 +129,9 @@ def connect_ex(self: Any, address: Any, /) -> int:
         return result
     try:
         _connect_waiting(self, address)
-    except TimeoutError:
+    except TimeoutError as e:
+        if type(e) is not TimeoutError:
+            raise  # a scope's
         return errno.EAGAIN
     except socket.gaierror:
         raise
@@ -152,23 +159,28 @@ def _nonblocking(self: Any) -> Iterator[None]:
             os.set_blocking(fd, True)
 
 
+_UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
+
+
 def _connect(self: Any, address: Any, deadline: float | None) -> None:
-    while True:
-        try:
-            _runtime._sock_nowait(self, _raw.connect, self, address)
-            return
-        except BlockingIOError as e:
-            if e.errno == errno.EAGAIN:  # a unix socket, whose peer's backlog is full
-                if deadline is not None and now() >= deadline:
-                    raise TimeoutError("timed out") from None
-                sleep(_BACKLOG_PAUSE)
-                continue
-        if not _runtime._sock_wait(self, WRITE, deadline):
+    error: int = _runtime._sock_nowait(self, _raw.connect_ex, self, address)
+    began = error in _UNDER_WAY
+    while error in _UNDER_WAY:
+        if error == errno.EAGAIN and self.family == socket.AF_UNIX:
+            _pause_for_backlog(deadline)
+        elif not _runtime._sock_wait(self, WRITE, deadline):
             raise TimeoutError("timed out")
-        error = self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
-        return
+        # The second call tells what came of the first; so the kernel wants it.
+        error = _runtime._sock_nowait(self, _raw.connect_ex, self, address)
+    if error and not (began and error == errno.EISCONN):
+        raise OSError(error, os.strerror(error))
+
+
+def _pause_for_backlog(deadline: float | None) -> None:
+    """Wait a while for a unix socket whose peer's backlog is full: no event tells of its end."""
+    if deadline is not None and now() >= deadline:
+        raise TimeoutError("timed out")
+    sleep(_BACKLOG_PAUSE)
 
 
 def _sendfile_use_sendfile(original: Callable[..., int]) -> Callable[..., int]:
@@ -198,7 +210,7 @@ def resolve(self: Any, address: Any) -> Any:
 
 _METHODS: tuple[Callable[..., Any], ...] = (
     recvfrom, recvfrom_into, recvmsg, recvmsg_into, sendto, sendmsg, connect, connect_ex,
-    _accept, _real_close,
+    shutdown, _accept, _real_close,
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextvars
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -43,8 +44,10 @@ class ThreadHandle:
             raise RuntimeError("Cannot join current thread")
         try:
             g.join(None if timeout is not None and timeout < 0 else timeout)
-        except TimeoutError:
-            return
+        except TimeoutError as e:
+            if type(e) is TimeoutError:
+                return
+            raise  # a scope's
         self._done = True
 
     def is_done(self) -> bool:
@@ -192,6 +195,12 @@ def _dummy_init(original: Callable[..., None]) -> Callable[..., None]:
     return __init__
 
 
+def _after_fork() -> None:
+    """Of all goroutines that stood for threads only the caller lives in the child."""
+    _not_daemons.clear()
+    _running.intersection_update([current()])
+
+
 # ---- threads that run already ------------------------------------------------------------
 
 native_threads: list[threading.Thread] = []  # real ones, from before patch()
@@ -220,6 +229,33 @@ def _adopt_native_threads() -> None:
             handle = getattr(thread, "_handle", None)
             if handle is not None:
                 thread._handle = _NativeHandle(handle)  # type: ignore[attr-defined]
+
+
+# ---- tracing -----------------------------------------------------------------------------
+
+
+def _begin_trace() -> None:
+    """Trace this new goroutine as threading traces new threads."""
+    trace: Any = getattr(threading, "_trace_hook", None)
+    profile: Any = getattr(threading, "_profile_hook", None)
+    if profile is not None:
+        sys.setprofile(profile)
+    if trace is not None:
+        sys.settrace(trace)
+
+
+def _noting(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    def set_hook(func: Any) -> None:
+        original(func)
+        _note_trace()
+
+    return set_hook
+
+
+def _note_trace() -> None:
+    private: Any = threading
+    on = private._trace_hook is not None or private._profile_hook is not None
+    _runtime._note_trace(on, _begin_trace)
 
 
 # ---- asyncio's running loop --------------------------------------------------------------
@@ -272,4 +308,9 @@ def install() -> None:
     if hasattr(private, "_thread_shutdown"):
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
     _registry.replace(private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__))
+    for name in ("settrace", "setprofile", "settrace_all_threads", "setprofile_all_threads"):
+        if hasattr(threading, name):
+            _registry.replace(threading, name, _noting(getattr(threading, name)))
+    os.register_at_fork(after_in_child=_after_fork)
+    _note_trace()
     _note_loops()
