@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
-from .tools import only_patched, run_patched
+from .tools import HERE, TIMEOUT, only_patched, run_patched
 
 
 def test_settrace_is_each_goroutines_own() -> None:
@@ -92,8 +93,8 @@ def test_pdb(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""
-        from goroutines.patch import patch; patch()
-        import threading, time
+        import child
+        import os, threading, time
         def body(n):
             time.sleep(0.01)
             m = n + 1
@@ -103,17 +104,19 @@ def test_pdb(tmp_path: Path) -> None:
             other.start()
             body(41)
             other.join()
-            print("over")
+            print("over", flush=True)
+            os._exit(0)  # pdb would start it again
         main()
         """)
     )
-    commands = "break body\ncontinue\nnext\nnext\nnext\np m\nreturn\nnext\ncontinue\nquit\n"
+    commands = "break body\ncontinue\nnext\nnext\nnext\np m\nreturn\nnext\ncontinue\n"
     done = subprocess.run(
         [sys.executable, "-m", "pdb", str(script)],
         input=commands,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
     )
     assert "(Pdb) 42" in done.stdout, done
     assert "over" in done.stdout, done

@@ -46,13 +46,12 @@ def start_child(status):
 def main():
     process, mine = start_child(3)
     assert process.is_alive() and process.exitcode is None and process.name == "mine"
-    tasks = [parks(process.join), parks(process.join, 1000)]
     process.join(0.01), process.join(0)
     assert process.is_alive()
     assert mp.active_children() == [process]
+    task = parks(process.join)
     mine.send("go")
-    for task in tasks:
-        task.result()
+    task.result()
     assert process.exitcode == 3 and not process.is_alive()
     process.close()
     process, mine = start_child(0)

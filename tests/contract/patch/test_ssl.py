@@ -15,6 +15,11 @@ client_context = ssl.create_default_context(cafile=PEM)
 def raw_pair():
     return socket.socketpair()
 
+def tcp_pair():  # an end of which may go without the other's notice
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        a = socket.create_connection(listener.getsockname())
+        return a, listener.accept()[0]
+
 def tls_pair(**kwargs):
     a, b = raw_pair()
     task = start(server_context.wrap_socket, b, server_side=True, **kwargs)
@@ -28,6 +33,7 @@ def test_handshake() -> None:
     run_patched(
         TLS
         + """
+raw_pair = tcp_pair
 a, b = raw_pair()
 task = parks(server_context.wrap_socket, b, server_side=True)
 a = client_context.wrap_socket(a, server_hostname="localhost")
@@ -231,6 +237,7 @@ def test_ends() -> None:
     run_patched(
         TLS
         + """
+raw_pair = tcp_pair
 a, b = tls_pair()
 task = parks(a.unwrap)
 assert b.recv(10) == b""
