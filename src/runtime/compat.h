@@ -180,6 +180,18 @@ signals_pending(PyThreadState *ts)
 #endif
 }
 
+/* Have the main thread run the handler of `signum`, as if the signal had come;
+ * from any thread, also one that is not Python's. */
+static inline void
+trip_signal(int signum)
+{
+    PyErr_SetInterruptEx(signum);
+#if PY_VERSION_HEX < 0x030D0000
+    /* It asks whether the calling thread may handle signals, and then does nothing more. */
+    _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.eval_breaker, 1);
+#endif
+}
+
 static inline bool
 interpreter_finalizing(void)
 {

@@ -484,11 +484,9 @@ gopreempt(M *m)
     if (g == NULL || g->in_call || m->in_gc || sched.finalizing) {
         return;
     }
-    if (m->runq.head == NULL) {
-        inbox_drain(m);
-        netpoll_look(m);
-        timers_run(m);
-    }
+    inbox_drain(m); /* what waits for a look each so many switches would wait for long */
+    netpoll_look(m);
+    timers_run(m);
     runq_put(&m->runq, g);
     g->status = G_RUNNABLE;
     schedule(m, g);
