@@ -182,6 +182,9 @@ all_is_quiet(M *m)
     if (LIKELY(sched.quiet.first == NULL && !clock_is_frozen()) || !nothing_runnable(m)) {
         return false;
     }
+    if (netpoll_look(m)) {
+        return true; /* what has come, and was not looked for yet */
+    }
     G *wake = NULL;
     LOCK_SCHED();
     waitq_wake_all(&sched.quiet, &wake);
