@@ -158,8 +158,17 @@ class _Unraisable:
 
 def _set_sentinel() -> Any:
     """Return the lock that is released when this thread ends (3.11, 3.12)."""
-    lock = _sentinels[_runtime._get_ident()] = _runtime.lock()
+    # One of CPython's: a release frees it, even if others wait, as _stop wants it.
+    lock = _sentinels[_runtime._get_ident()] = _registry.original(_thread, "allocate_lock")()
     return lock
+
+
+def _wait_for_tstate_lock(self: Any, block: bool = True, timeout: float = -1) -> None:
+    """Wait for this thread's end (3.11, 3.12); a wait that is cut short ends no thread."""
+    lock = self._tstate_lock
+    if lock is not None and lock.acquire(block, timeout):
+        lock.release()
+        self._stop()
 
 
 def _shutdown(native: Callable[[], None]) -> Callable[[], None]:
@@ -310,6 +319,8 @@ def install() -> None:
     private: Any = threading
     if hasattr(private, "_thread_shutdown"):
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
+    if hasattr(threading.Thread, "_wait_for_tstate_lock"):
+        _registry.replace(threading.Thread, "_wait_for_tstate_lock", _wait_for_tstate_lock)
     _registry.replace(private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__))
     for name in ("settrace", "setprofile", "settrace_all_threads", "setprofile_all_threads"):
         if hasattr(threading, name):
