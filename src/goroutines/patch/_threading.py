@@ -321,7 +321,10 @@ def install() -> None:
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
     if hasattr(threading.Thread, "_wait_for_tstate_lock"):
         _registry.replace(threading.Thread, "_wait_for_tstate_lock", _wait_for_tstate_lock)
-    _registry.replace(private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__))
+    if not hasattr(threading, "_DeleteDummyThreadOnDel"):  # 3.11, 3.12
+        _registry.replace(
+            private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__)
+        )
     for name in ("settrace", "setprofile", "settrace_all_threads", "setprofile_all_threads"):
         if hasattr(threading, name):
             _registry.replace(threading, name, _noting(getattr(threading, name)))
