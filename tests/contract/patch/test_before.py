@@ -334,7 +334,7 @@ def test_sockets_made_before() -> None:
         task = parks(client.recv, 10)
         served.send(b"x")
         assert task.result() == b"x"
-        for way in (a.recv, recv, raw_recv):
+        for way in (a.recv, raw_recv):
             task = parks(way, 10)
             b.send(b"y")
             assert task.result() == b"y"
@@ -354,7 +354,6 @@ def test_sockets_made_before() -> None:
 import select, selectors, socket, subprocess
 server = socket.create_server(("127.0.0.1", 0))
 a, b = socket.socketpair()
-recv = a.recv
 raw_recv = lambda n: socket.socket.recv(a, n)
 file = a.makefile("rb", buffering=0)
 timed, _t = socket.socketpair()
@@ -364,6 +363,25 @@ nonblocking.setblocking(False)
 process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
 selector = selectors.DefaultSelector()
 selector.register(a, selectors.EVENT_READ)
+""",
+    )
+
+
+@only_patched
+def test_methods_of_sockets_taken_before() -> None:
+    """A socket's bound method that was stored before patch() parks, or is reported."""
+    run_patched(
+        """
+        from goroutines.patch import report
+        if "recv" not in str(report()):
+            task = parks(recv, 10)
+            b.send(b"y")
+            assert task.result() == b"y"
+        """,
+        before="""
+import socket
+a, b = socket.socketpair()
+recv = a.recv
 """,
     )
 
