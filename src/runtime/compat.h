@@ -180,6 +180,18 @@ signals_pending(PyThreadState *ts)
 #endif
 }
 
+/* Have the main thread run the handler of `signum`, as if the signal had come;
+ * from any thread, also one that is not Python's. */
+static inline void
+trip_signal(int signum)
+{
+    PyErr_SetInterruptEx(signum);
+#if PY_VERSION_HEX < 0x030D0000
+    /* It asks whether the calling thread may handle signals, and then does nothing more. */
+    _Py_atomic_store_relaxed(&PyInterpreterState_Main()->ceval.eval_breaker, 1);
+#endif
+}
+
 static inline bool
 interpreter_finalizing(void)
 {
@@ -515,8 +527,11 @@ vars_are_used(PyThreadState *ts)
 #endif
 }
 
+#define VARS_END_ROUNDS 3
+
 /* The goroutine ends that has p: drop what it has of its own in ts, again if
- * destructors bring it back. */
+ * destructors bring it back; who does so each time (a debugger's hook that asks
+ * which thread this is) leaves it behind, as with a thread of CPython's. */
 static inline void
 vars_end(PyThreadState *ts, PyState *p, ThreadVars **now, ThreadVars *thread_vars)
 {
@@ -529,7 +544,7 @@ vars_end(PyThreadState *ts, PyState *p, ThreadVars **now, ThreadVars *thread_var
     if (ts->c_profilefunc != NULL) {
         PyEval_SetProfile(NULL, NULL);
     }
-    while (vars_are_used(ts)) {
+    for (int round = 0; round < VARS_END_ROUNDS && vars_are_used(ts); round++) {
         Py_CLEAR(ts->dict);
 #if PY_VERSION_HEX >= 0x030D0000
         Py_CLEAR(ts->threading_local_key);
@@ -544,7 +559,8 @@ vars_end(PyThreadState *ts, PyState *p, ThreadVars **now, ThreadVars *thread_var
 #if PY_VERSION_HEX >= 0x030E0000
     Py_CLEAR(((_PyThreadStateImpl *)ts)->asyncio_running_task);
 #endif
-    vars_switch(ts, now, thread_vars);
+    *now = thread_vars; /* what is left behind is nobody's */
+    vars_load(ts, thread_vars);
 }
 
 static inline int

@@ -16,6 +16,9 @@
  * Locks are also released by C code, which tells nobody: a real thread's, when it
  * ends.  So beside other threads a waiter looks again every LOOK_AGAIN.
  *
+ * The tables are those of subinterpreters too, which have no goroutines: there
+ * CPython's own functions do all (is_elsewhere).
+ *
  * Invariants, with table.mu held:
  *   - a Shadow has waiters, or users, or (an RLock's) an owner;
  *   - it owns a reference to its object, so that no other has its address.
@@ -51,6 +54,13 @@ typedef PyObject *(*FastKw)(PyObject *, PyObject *const *, Py_ssize_t, PyObject 
 static Native native_lock, native_rlock;
 static PyObject *not_blocking; /* (False,) */
 static int64_t patcher;        /* serial number of who called patch() */
+
+/* Called in a subinterpreter. */
+static inline bool
+is_elsewhere(void)
+{
+    return UNLIKELY(PyThreadState_Get()->interp != PyInterpreterState_Main());
+}
 
 /* ---- CPython's functions ----------------------------------------------------------- */
 
@@ -272,9 +282,9 @@ acquire(M *m, const Native *n, PyObject *lock, Py_ssize_t count, int64_t ns)
     return wait_for(m, &w, lock, ns);
 }
 
-/* Goroutines wait no more: have CPython's lock do it. */
+/* Where goroutines wait no more, or there are none. */
 static PyObject *
-acquire_at_the_end(const Native *n, PyObject *lock, int64_t ns)
+acquire_natively(const Native *n, PyObject *lock, int64_t ns)
 {
     PyObject *args = ns == 0 ? Py_NewRef(not_blocking)
                              : Py_BuildValue("(Od)", Py_True, ns < 0 ? -1.0 : (double)ns * 1e-9);
@@ -292,14 +302,16 @@ acquire_with(const Native *n, PyObject *lock, PyObject *args, PyObject *kwargs)
     int block = 1;
     PyObject *timeout = NULL;
     int64_t ns;
-    M *m = getm();
-    if (m == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|pO:acquire", names, &block, &timeout) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|pO:acquire", names, &block, &timeout) ||
         lock_timeout(block, timeout, &ns) < 0) {
         return NULL;
     }
-    if (UNLIKELY(sched.finalizing) && interpreter_finalizing()) {
-        return acquire_at_the_end(n, lock, ns);
+    if (is_elsewhere() || (UNLIKELY(sched.finalizing) && interpreter_finalizing())) {
+        return acquire_natively(n, lock, ns);
+    }
+    M *m = getm();
+    if (m == NULL) {
+        return NULL;
     }
     int r = acquire(m, n, lock, 1, ns);
     return r < 0 ? NULL : PyBool_FromLong(r);
@@ -351,7 +363,9 @@ lock_release(PyObject *lock, PyObject *unused)
     if (native_release(&native_lock, lock) < 0) {
         return NULL;
     }
-    wake_first(lock);
+    if (!is_elsewhere()) {
+        wake_first(lock);
+    }
     Py_RETURN_NONE;
 }
 
@@ -389,6 +403,10 @@ rlock_enter(PyObject *lock, PyObject *unused)
 static Py_ssize_t
 rlock_give_up(PyObject *lock, Py_ssize_t count, int64_t *owner)
 {
+    *owner = 0;
+    if (is_elsewhere()) {
+        return 0;
+    }
     M *m = getm();
     LOCK(&table.mu);
     Shadow *s = *shadow_link(lock);
@@ -424,7 +442,9 @@ rlock_release(PyObject *lock, PyObject *unused)
             return NULL;
         }
     }
-    wake_first(lock);
+    if (!is_elsewhere()) {
+        wake_first(lock);
+    }
     Py_RETURN_NONE;
 }
 
@@ -440,6 +460,9 @@ rlock_exit_fast(PyObject *lock, PyObject *const *args, Py_ssize_t nargs)
 static Py_ssize_t
 rlock_holds(PyObject *lock)
 {
+    if (is_elsewhere()) {
+        return -1;
+    }
     M *m = getm();
     LOCK(&table.mu);
     Shadow *s = *shadow_link(lock);
@@ -479,15 +502,30 @@ rlock_release_save(PyObject *lock, PyObject *unused)
     else {
         state = native_rlock.release_save(lock, unused);
     }
-    if (state != NULL) {
+    if (state != NULL && !is_elsewhere()) {
         wake_first(lock);
     }
     return state;
 }
 
 static PyObject *
+restore_natively(PyObject *lock, PyObject *state)
+{
+    if (native_rlock.restore_flags == METH_O) {
+        return native_rlock.acquire_restore(lock, state);
+    }
+    PyObject *args = PyTuple_Pack(1, state);
+    PyObject *r = args != NULL ? native_rlock.acquire_restore(lock, args) : NULL;
+    Py_XDECREF(args);
+    return r;
+}
+
+static PyObject *
 rlock_acquire_restore(PyObject *lock, PyObject *state)
 {
+    if (is_elsewhere()) {
+        return restore_natively(lock, state);
+    }
     M *m = getm();
     Py_ssize_t count;
     PyObject *owner;
@@ -559,12 +597,12 @@ static PyObject *
 queue_get(PyObject *q, PyTypeObject *cls, PyObject *const *args, size_t nargs, PyObject *kwnames)
 {
     int64_t ns;
+    if (is_elsewhere() || (UNLIKELY(sched.finalizing) && interpreter_finalizing())) {
+        return ((ClassFastKw)(void (*)(void))native_queue.get)(q, cls, args, nargs, kwnames);
+    }
     M *m = getm();
     if (m == NULL || queue_get_args(args, (Py_ssize_t)nargs, kwnames, &ns) < 0) {
         return NULL;
-    }
-    if (UNLIKELY(sched.finalizing) && interpreter_finalizing()) {
-        return ((ClassFastKw)(void (*)(void))native_queue.get)(q, cls, args, nargs, kwnames);
     }
     int64_t began = ns > 0 ? clock_now() : 0;
     Want w = {take_item, NULL, 0, WAIT_SIMPLE_QUEUE, true};
@@ -585,7 +623,7 @@ queue_put_by(PyCFunction put, PyObject *q, PyObject *const *args, Py_ssize_t nar
              PyObject *kwnames)
 {
     PyObject *r = ((FastKw)(void (*)(void))put)(q, args, nargs, kwnames);
-    if (r != NULL) {
+    if (r != NULL && !is_elsewhere()) {
         wake_first(q);
     }
     return r;
@@ -609,6 +647,9 @@ queue_put_nowait(PyObject *q, PyObject *const *args, Py_ssize_t nargs, PyObject 
 static void
 shadow_forget(PyObject *lock)
 {
+    if (is_elsewhere()) {
+        return;
+    }
     Shadow **link = shadow_link(lock);
     if (*link != NULL) {
         *link = (*link)->next; /* and the reference: parked frames still use it */

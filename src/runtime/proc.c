@@ -182,6 +182,9 @@ all_is_quiet(M *m)
     if (LIKELY(sched.quiet.first == NULL && !clock_is_frozen()) || !nothing_runnable(m)) {
         return false;
     }
+    if (netpoll_look(m)) {
+        return true; /* what has come, and was not looked for yet */
+    }
     G *wake = NULL;
     LOCK_SCHED();
     waitq_wake_all(&sched.quiet, &wake);
@@ -484,11 +487,9 @@ gopreempt(M *m)
     if (g == NULL || g->in_call || m->in_gc || sched.finalizing) {
         return;
     }
-    if (m->runq.head == NULL) {
-        inbox_drain(m);
-        netpoll_look(m);
-        timers_run(m);
-    }
+    inbox_drain(m); /* what waits for a look each so many switches would wait for long */
+    netpoll_look(m);
+    timers_run(m);
     runq_put(&m->runq, g);
     g->status = G_RUNNABLE;
     schedule(m, g);

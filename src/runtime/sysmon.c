@@ -88,15 +88,16 @@ static void *
 sysmon_main(void *arg)
 {
     M *m = arg;
-    uint64_t seen = switches(m);
-    while (nap()) {
+    for (uint64_t seen = switches(m); nap();) {
         if (atomic_load(&m->sleeping)) {
             if (!sleep_while_idle(m)) {
                 break;
             }
         }
         else if (switches(m) == seen && others_wait(m)) {
-            PyErr_SetInterruptEx(sysmon.signum);
+            trip_signal(sysmon.signum);
+            seen++; /* the switch that this makes begins the next one's turn */
+            continue;
         }
         seen = switches(m);
     }

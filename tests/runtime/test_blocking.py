@@ -116,9 +116,10 @@ def test_the_cap_holds() -> None:
     """With a cap of two no third call starts before one ends, and all are served in the end."""
     done = run_program(
         """
-        import threading
+        import threading, warnings
         from goroutines import blocking, go, gosched, runtime
 
+        warnings.simplefilter("ignore")  # that calls wait
         runtime.set_max_threads(2)
         gate = threading.Semaphore(0)
         lock = threading.Lock()
@@ -282,6 +283,7 @@ def test_current_is_unchanged() -> None:
     assert seen == [True] * 20
 
 
+@pytest.mark.filterwarnings("ignore:blocking:RuntimeWarning")
 def test_thousands_of_calls() -> None:
     """Many goroutines making many short calls get each its own answer."""
     wrong: list[tuple[int, int]] = []
@@ -323,3 +325,24 @@ def test_atexit_function_registered_before_the_import() -> None:
         """
     )
     assert done == (0, "1\n42\n", "")
+
+
+def test_stats_and_the_warning() -> None:
+    """What waits for a thread is counted; the first that has to is told, once."""
+    done = run_program("""
+    import time, warnings
+    from goroutines import WaitGroup, blocking, runtime
+    runtime.set_max_threads(2)
+    wg = WaitGroup()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(8):
+            wg.go(blocking, time.sleep, 0.01)
+        wg.wait()
+    texts = [str(w.message) for w in caught]
+    assert len(texts) == 1 and "set_max_threads" in texts[0], texts
+    stats = runtime.blocking_stats()
+    assert stats.threads == stats.max_threads == 2 and stats.calls == 8 and stats.queued == 0
+    assert 0 < stats.longest_wait <= stats.waited
+    """)
+    assert done.returncode == 0, done.stderr

@@ -164,9 +164,15 @@ def _our_cells() -> set[int]:
     }
 
 
+def _is_spare(names: dict[str, Any]) -> bool:
+    """Tell whether this is the copy that CPython keeps of an extension module's names."""
+    module = sys.modules.get(str(names.get("__name__")))
+    return module is not None and "__spec__" in names and vars(module) is not names
+
+
 def _is_ours(holder: Any) -> bool:
     if type(holder) is dict:
-        return holder is _originals or _keeps(holder.get("__name__"))
+        return holder is _originals or _keeps(holder.get("__name__")) or _is_spare(holder)
     return type(holder).__name__ in ("frame", "staticmethod") or _keeps(type(holder).__module__)
 
 

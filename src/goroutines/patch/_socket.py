@@ -107,7 +107,9 @@ def sendmsg(
 
 def shutdown(self: Any, how: int, /) -> None:
     _raw.shutdown(self, how)
-    _runtime._fd_wake(self.fileno())  # the poller is not told of all that this ends
+    # The poller is not told of all that this ends; of a unix socket's end accept is not either.
+    listens = how != socket.SHUT_WR and self.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    (_runtime._fd_closed if listens else _runtime._fd_wake)(self.fileno())
 
 
 def _accept(self: Any) -> Any:

@@ -149,14 +149,26 @@ class _Unraisable:
         self.exc_type = exc_type
         self.exc_value = exc_value
         self.exc_traceback = exc_traceback
-        self.err_msg = f"Exception ignored in thread started by {thing!r}"
-        self.object = None
+        self.err_msg = "Exception ignored in thread started by"
+        self.object = thing
+        if sys.version_info >= (3, 13):
+            self.err_msg += f" {thing!r}"
+            self.object = None
 
 
 def _set_sentinel() -> Any:
     """Return the lock that is released when this thread ends (3.11, 3.12)."""
-    lock = _sentinels[_runtime._get_ident()] = _runtime.lock()
+    # One of CPython's: a release frees it, even if others wait, as _stop wants it.
+    lock = _sentinels[_runtime._get_ident()] = _registry.original(_thread, "allocate_lock")()
     return lock
+
+
+def _wait_for_tstate_lock(self: Any, block: bool = True, timeout: float = -1) -> None:
+    """Wait for this thread's end (3.11, 3.12); a wait that is cut short ends no thread."""
+    lock = self._tstate_lock
+    if lock is not None and lock.acquire(block, timeout):
+        lock.release()
+        self._stop()
 
 
 def _shutdown(native: Callable[[], None]) -> Callable[[], None]:
@@ -307,7 +319,12 @@ def install() -> None:
     private: Any = threading
     if hasattr(private, "_thread_shutdown"):
         _registry.replace(private, "_thread_shutdown", _shutdown(private._thread_shutdown))
-    _registry.replace(private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__))
+    if hasattr(threading.Thread, "_wait_for_tstate_lock"):
+        _registry.replace(threading.Thread, "_wait_for_tstate_lock", _wait_for_tstate_lock)
+    if not hasattr(threading, "_DeleteDummyThreadOnDel"):  # 3.11, 3.12
+        _registry.replace(
+            private._DummyThread, "__init__", _dummy_init(private._DummyThread.__init__)
+        )
     for name in ("settrace", "setprofile", "settrace_all_threads", "setprofile_all_threads"):
         if hasattr(threading, name):
             _registry.replace(threading, name, _noting(getattr(threading, name)))

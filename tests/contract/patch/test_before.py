@@ -325,7 +325,7 @@ set_x = lambda: local.x
 
 
 def test_sockets_made_before() -> None:
-    """Sockets, pipes and programs opened before park; also through bound methods."""
+    """Sockets, pipes and programs opened before park (methods bound before do not)."""
     run_patched(
         """
         task = parks(server.accept)

@@ -94,34 +94,6 @@ def test_non_blocking_pipes() -> None:
         """)
 
 
-def test_files_over_pipes() -> None:
-    """File objects over pipes park as os.read and os.write do."""
-    run_patched("""
-        r, w = os.pipe()
-        with open(r, "rb") as reader, open(w, "wb") as writer:
-            task = parks(reader.readline)
-            writer.write(b"hello\\nmore")
-            writer.flush()
-            assert task.result() == b"hello\\n"
-            task = parks(reader.read)
-            writer.close()
-            assert task.result() == b"more"
-        r, w = os.pipe()
-        with open(r, "r") as reader, open(w, "w") as writer:
-            task = parks(lambda: list(reader))
-            print("one", "two", sep="\\n", file=writer, flush=True)
-            settle()
-            assert not task.done
-            writer.close()
-            assert task.result() == ["one\\n", "two\\n"]
-        r, w = os.pipe()
-        with open(r, "rb", buffering=0) as reader, open(w, "wb", buffering=0) as writer:
-            task = parks(reader.read, 10)
-            writer.write(b"raw")
-            assert task.result() == b"raw"
-        """)
-
-
 def test_terminals() -> None:
     """A pseudo terminal's both ends park, and its end is an error or nothing."""
     run_patched("""
