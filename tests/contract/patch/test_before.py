@@ -368,6 +368,25 @@ selector.register(a, selectors.EVENT_READ)
 
 
 @only_patched
+def test_methods_of_sockets_taken_before() -> None:
+    """A socket's bound method that was stored before patch() parks, or is reported."""
+    run_patched(
+        """
+        from goroutines.patch import report
+        if "recv" not in str(report()):
+            task = parks(recv, 10)
+            b.send(b"y")
+            assert task.result() == b"y"
+        """,
+        before="""
+import socket
+a, b = socket.socketpair()
+recv = a.recv
+""",
+    )
+
+
+@only_patched
 @pytest.mark.parametrize("kind", ["poll", "epoll"])
 def test_pollers_made_before(kind: str) -> None:
     """A poll or epoll object made before patch() parks, or report() tells of it."""
