@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import select
 import selectors
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
+from types import BuiltinMethodType
 from typing import Any
 
 from goroutines.patch import _registry
@@ -66,6 +68,7 @@ def escapes() -> list[Escape]:
         if name in sys.modules and not (name.startswith("psycopg2") and _psycopg2_waits())
     ]
     found += _pollers()
+    found += _bound_methods()
     threads = _native_threads()
     found += [
         Escape(thread.name, "a thread from before patch()", "it remains a real thread")
@@ -87,6 +90,23 @@ def _pollers() -> list[Escape]:
         if not _keeps_pollers(holder)
         for thing in gc.get_referents(holder)
         if type(thing) in kinds
+    ]
+
+
+_WAITING = ("accept", "connect", "connect_ex", "recv", "recv_into", "recvfrom", "recvfrom_into",
+            "recvmsg", "recvmsg_into", "send", "sendall", "sendmsg", "sendto")  # fmt: skip
+
+
+def _bound_methods() -> list[Escape]:
+    """Find methods of sockets that were bound before: they are those of C."""
+    if not _registry.is_replaced("socket.socket.recv"):
+        return []
+    return [
+        Escape(f"socket.{thing.__name__}", "a bound method", "taken before patch(): it blocks")
+        for thing in gc.get_objects()
+        if type(thing) is BuiltinMethodType
+        and thing.__name__ in _WAITING
+        and issubclass(type(thing.__self__), socket.socket)
     ]
 
 
