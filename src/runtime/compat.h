@@ -77,8 +77,7 @@ typedef struct {
 #if PY_VERSION_HEX < 0x030D0000
     _PyCFrame *cframe;
 #endif
-    ThreadVars *vars; /* &own_vars, or the thread's */
-    ThreadVars own_vars;
+    ThreadVars *vars; /* the thread's, or its own, allocated */
     PyFrameData *frame; /* the innermost Python frame */
     PyFrameData *entry; /* 3.12+: list of entry frames taken out of the chain */
     _PyStackChunk *chunk;
@@ -461,13 +460,11 @@ pystate_resumed(PyThreadState *ts, PyState *p)
 #endif
 }
 
-/* Fill p with the state that a goroutine starts in; p->context is set already.
- * thread_vars: the thread's, to be shared; NULL: it has its own. */
+/* Fill p with the state that a goroutine starts in; p->context is set already. */
 static inline void
-pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left,
-              ThreadVars *thread_vars)
+pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left, ThreadVars *vars)
 {
-    p->vars = thread_vars != NULL ? thread_vars : &p->own_vars;
+    p->vars = vars;
 #if PY_VERSION_HEX < 0x030D0000
 #if PY_VERSION_HEX < 0x030C0000
     ts->root_cframe.use_tracing = (ts->c_tracefunc != NULL || ts->c_profilefunc != NULL) ? 255 : 0;
@@ -535,7 +532,7 @@ vars_are_used(PyThreadState *ts)
 static inline void
 vars_end(PyThreadState *ts, PyState *p, ThreadVars **now, ThreadVars *thread_vars)
 {
-    if (p->vars != &p->own_vars) {
+    if (__builtin_expect(p->vars == thread_vars, 1)) {
         return;
     }
     if (ts->c_tracefunc != NULL) {
@@ -554,13 +551,15 @@ vars_end(PyThreadState *ts, PyState *p, ThreadVars **now, ThreadVars *thread_var
 #if PY_VERSION_HEX >= 0x030D0000
     Py_CLEAR(((_PyThreadStateImpl *)ts)->asyncio_running_loop);
 #else
-    Py_CLEAR(p->own_vars.loop);
+    Py_CLEAR(p->vars->loop);
 #endif
 #if PY_VERSION_HEX >= 0x030E0000
     Py_CLEAR(((_PyThreadStateImpl *)ts)->asyncio_running_task);
 #endif
     *now = thread_vars; /* what is left behind is nobody's */
     vars_load(ts, thread_vars);
+    free(p->vars);
+    p->vars = thread_vars;
 }
 
 static inline int

@@ -262,8 +262,8 @@ static void goroutine_main(void);
 static inline void
 load_fresh(M *m, G *g)
 {
-    pystate_fresh(m->ts, &g->ps, chunk_get(m), m->c_depth_left,
-                  LIKELY(!sched.vars_apart) ? &m->vars : NULL);
+    ThreadVars *vars = UNLIKELY(sched.vars_apart) ? calloc(1, sizeof(ThreadVars)) : NULL;
+    pystate_fresh(m->ts, &g->ps, chunk_get(m), m->c_depth_left, vars != NULL ? vars : &m->vars);
     g->started = true;
     pystate_load(m->ts, &g->ps);
     vars_switch(m->ts, &m->vars_now, g->ps.vars);
@@ -925,7 +925,7 @@ static NOINLINE void
 g_execute(M *m, G *g)
 {
     PyObject *r;
-    if (UNLIKELY(sched.traced) && g->ps.vars == &g->ps.own_vars) {
+    if (UNLIKELY(sched.traced) && g->ps.vars != &m->vars) {
         begin_trace(g);
     }
     if (g->args == NULL) {
