@@ -288,8 +288,10 @@ RLock_acquire_restore(LockObject *l, PyObject *state)
 static PyObject *
 Lock_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    if (type == lock_type && (PyTuple_GET_SIZE(args) > 0 || (kwargs && PyDict_GET_SIZE(kwargs)))) {
-        PyErr_SetString(PyExc_TypeError, "Lock() takes no arguments");
+    bool takes_none = type == lock_type || (type == rlock_type && PY_VERSION_HEX >= 0x030F0000);
+    if (takes_none && (PyTuple_GET_SIZE(args) > 0 || (kwargs && PyDict_GET_SIZE(kwargs)))) {
+        PyErr_Format(PyExc_TypeError, "%s() takes no arguments",
+                     type == lock_type ? "Lock" : "RLock");
         return NULL;
     }
     LockObject *l = (LockObject *)type->tp_alloc(type, 0);

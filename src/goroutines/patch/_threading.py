@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextvars
+import importlib
 import os
 import sys
 import threading
@@ -213,6 +214,27 @@ def _after_fork() -> None:
     _running.intersection_update([current()])
 
 
+# ---- subinterpreters ----------------------------------------------------------------------
+
+
+def _run_interpreters_in_threads() -> None:
+    """Run code of subinterpreters, which have no goroutines, on threads of `blocking`."""
+    try:
+        module: Any = importlib.import_module("_interpreters")  # 3.13 and newer
+    except ImportError:
+        return
+    for name in ("exec", "call", "run_string", "run_func"):
+        if hasattr(module, name):
+            _registry.replace(module, name, _in_thread(getattr(module, name)))
+
+
+def _in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return blocking(original, *args, **kwargs)
+
+    return run
+
+
 # ---- threads that run already ------------------------------------------------------------
 
 native_threads: list[threading.Thread] = []  # real ones, from before patch()
@@ -329,5 +351,6 @@ def install() -> None:
         if hasattr(threading, name):
             _registry.replace(threading, name, _noting(getattr(threading, name)))
     os.register_at_fork(after_in_child=_after_fork)
+    _run_interpreters_in_threads()
     _note_trace()
     _note_loops()
