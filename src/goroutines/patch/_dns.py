@@ -54,10 +54,12 @@ def _in_thread(original: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 def _lookup(original: Callable[..., Any], *args: Any) -> Any:
     try:
+        found: Any
         found, _ = _calls.do((original, args), lambda: _in_thread(original, args))
     except TypeError:  # what cannot be a key is not what libc can look up
         return original(*args)
-    return list(found) if isinstance(found, list) else found
+    is_shared = isinstance(found, list)
+    return found[:] if is_shared else found  # a copy for each
 
 
 def _getaddrinfo(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import gc
 import sys
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 # Who must keep the untouched functions: the runtime itself, and debuggers, whose helper
 # threads have to stay real threads.
@@ -112,7 +112,8 @@ def _new(value: object) -> Any:
 
 
 def _sweep_names(owner: Any) -> None:
-    for name, value in list(vars(owner).items()):
+    names = cast("dict[str, Any]", vars(owner))
+    for name, value in list(names.items()):
         new = _new(value)
         if new is not _MISSING:
             if isinstance(owner, type) and type(new) is FunctionType:
@@ -134,21 +135,28 @@ def _sweep_defaults(function: FunctionType) -> None:
 
 def sweep() -> None:
     """Give the new functions to all that had the old ones by name before."""
+    found: Any
     for found in gc.get_objects():
-        kind = type(found)  # isinstance would ask an object for its __class__: proxies answer
+        kind: Any = type(found)  # isinstance asks for the __class__: proxies answer
         if kind is FunctionType:
             if not _keeps(found.__module__):
                 _sweep_defaults(found)
         elif issubclass(kind, type):
             if not _keeps(found.__module__):
                 _sweep_names(found)
-        elif issubclass(kind, ModuleType) and not _keeps(vars(found).get("__name__")):
+        elif issubclass(kind, ModuleType) and not _keeps(found.__dict__.get("__name__")):
             _sweep_names(found)
 
 
-def _place(holder: object) -> str:
-    if type(holder) is dict:
-        name = holder.get("__name__")
+def _names(holder: Any) -> dict[str, Any] | None:
+    """Return the holder if it is a dictionary."""
+    return cast("dict[str, Any]", holder) if type(holder) is dict else None
+
+
+def _place(holder: Any) -> str:
+    names = _names(holder)
+    if names is not None:
+        name = names.get("__name__")
         return f"module {name}" if isinstance(name, str) else "a dict"
     name = holder.__qualname__ if type(holder) is FunctionType else None
     return f"{type(holder).__name__} {name}" if name else f"a {type(holder).__name__}"
@@ -171,8 +179,9 @@ def _is_spare(names: dict[str, Any]) -> bool:
 
 
 def _is_ours(holder: Any) -> bool:
-    if type(holder) is dict:
-        return holder is _originals or _keeps(holder.get("__name__")) or _is_spare(holder)
+    names = _names(holder)
+    if names is not None:
+        return holder is _originals or _keeps(names.get("__name__")) or _is_spare(names)
     return type(holder).__name__ in ("frame", "staticmethod") or _keeps(type(holder).__module__)
 
 

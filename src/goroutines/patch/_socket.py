@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from goroutines import _runtime
@@ -150,7 +150,7 @@ def _connect_waiting(self: Any, address: Any) -> None:
 
 
 @contextlib.contextmanager
-def _nonblocking(self: Any) -> Iterator[None]:
+def _nonblocking(self: Any) -> Generator[None, None, None]:
     """Make the descriptor non-blocking meanwhile; a child that inherits it expects the other."""
     fd = self.fileno()
     set_nonblocking(fd)
@@ -201,13 +201,14 @@ def _sendfile_use_sendfile(original: Callable[..., int]) -> Callable[..., int]:
 def resolve(self: Any, address: Any) -> Any:
     """Look up the host of an address first, where the call itself would block to do it."""
     family = self.family
-    if family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
+    named = family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple)
+    if not named or not address:
         return address
-    if not address or _dns.is_numeric(family, address[0]):
+    host, *rest = address
+    if _dns.is_numeric(family, host):
         return address
-    host, port = address[0], address[1] if len(address) > 1 else 0
-    found = socket.getaddrinfo(host, port, family, self.type, self.proto)
-    return (found[0][4][0], *address[1:])
+    found = socket.getaddrinfo(host, rest[0] if rest else 0, family, self.type, self.proto)
+    return (found[0][4][0], *rest)
 
 
 _METHODS: tuple[Callable[..., Any], ...] = (

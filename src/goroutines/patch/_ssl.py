@@ -108,7 +108,8 @@ def unwrap(self: Any) -> Any:
 
 def _real_close(self: Any) -> None:
     """Close the descriptor first: without _sslobj recv() and send() would go past TLS."""
-    super(ssl.SSLSocket, self)._real_close()
+    below: Any = super(ssl.SSLSocket, self)
+    below._real_close()
     self._sslobj = None
 
 
