@@ -58,8 +58,11 @@ def _lookup(original: Callable[..., Any], *args: Any) -> Any:
         found, _ = _calls.do((original, args), lambda: _in_thread(original, args))
     except TypeError:  # what cannot be a key is not what libc can look up
         return original(*args)
-    is_shared = isinstance(found, list)
-    return found[:] if is_shared else found  # a copy for each
+    return found[:] if _is_list(found) else found  # a copy for each
+
+
+def _is_list(thing: object) -> bool:
+    return isinstance(thing, list)
 
 
 def _getaddrinfo(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -113,7 +113,7 @@ def _bound_methods() -> list[Escape]:
 def _keeps_pollers(holder: Any) -> bool:
     if type(holder) is dict:
         return "_selector" in holder or "_epoll" in holder
-    kind: Any = type(holder)
+    kind = _registry.kind_of(holder)
     return kind.__module__ == "select" or issubclass(kind, selectors.BaseSelector)
 
 

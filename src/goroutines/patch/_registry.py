@@ -133,11 +133,16 @@ def _sweep_defaults(function: FunctionType) -> None:
             named[name] = _new(value)
 
 
+def kind_of(thing: object) -> Any:
+    """Return the class of an object; isinstance asks for its __class__, and proxies answer."""
+    return type(thing)
+
+
 def sweep() -> None:
     """Give the new functions to all that had the old ones by name before."""
     found: Any
     for found in gc.get_objects():
-        kind: Any = type(found)  # isinstance asks for the __class__: proxies answer
+        kind = kind_of(found)
         if kind is FunctionType:
             if not _keeps(found.__module__):
                 _sweep_defaults(found)

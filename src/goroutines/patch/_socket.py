@@ -198,11 +198,15 @@ def _sendfile_use_sendfile(original: Callable[..., int]) -> Callable[..., int]:
 # ---- names ---------------------------------------------------------------------------------
 
 
+def _has_host(family: int, address: object) -> bool:
+    inet = family in (socket.AF_INET, socket.AF_INET6)
+    return inet and isinstance(address, tuple) and address != ()
+
+
 def resolve(self: Any, address: Any) -> Any:
     """Look up the host of an address first, where the call itself would block to do it."""
     family = self.family
-    named = family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple)
-    if not named or not address:
+    if not _has_host(family, address):
         return address
     host, *rest = address
     if _dns.is_numeric(family, host):
