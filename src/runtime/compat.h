@@ -440,6 +440,15 @@ pystate_load(PyThreadState *ts, PyState *p)
 #endif
 }
 
+/* Give ts the thread's own first chunk back, which CPython will free. */
+static inline void
+pystate_restore_chunk(PyThreadState *ts, const PyState *thread)
+{
+    ts->datastack_chunk = thread->chunk;
+    ts->datastack_top = thread->top;
+    ts->datastack_limit = thread->limit;
+}
+
 /* What must wait until the goroutine's slice is back in the stack. */
 static inline void
 pystate_resumed(PyThreadState *ts, PyState *p)

@@ -853,6 +853,8 @@ static void
 forked_main_exit(PyObject *exc)
 {
     int status = 0;
+    M *m = tls_m;
+    pystate_restore_chunk(m->ts, &m->g0->ps); /* all Python frames of ours are gone */
     if (exc != NULL && PyErr_GivenExceptionMatches(exc, PyExc_SystemExit)) {
         set_raised(exc);
         PyErr_Print(); /* exits */

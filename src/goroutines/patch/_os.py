@@ -152,9 +152,11 @@ def _in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _close(original: Callable[[int], None]) -> Callable[[int], None]:
+    tell = _runtime._fd_closed  # finalizers call it when modules have lost their names
+
     def close(fd: int) -> None:
         if isinstance(fd, int) and fd >= 0:
-            _runtime._fd_closed(fd)
+            tell(fd)
         original(fd)
 
     return _named(close, original)

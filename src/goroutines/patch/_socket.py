@@ -49,8 +49,8 @@ def _init(original: Callable[..., None]) -> Callable[..., None]:
     return __init__
 
 
-def _real_close(self: Any, _ss: Any = _raw) -> None:
-    _runtime._fd_closed(self.fileno())
+def _real_close(self: Any, _ss: Any = _raw, _tell: Any = _runtime._fd_closed) -> None:
+    _tell(self.fileno())
     _ss.close(self)
 
 
