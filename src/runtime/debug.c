@@ -107,7 +107,7 @@ deadlock_report(PyObject *self, PyObject *unused)
 static void
 dump_one(G *g)
 {
-    fprintf(stderr, "goroutine %lld [%s%s%s]\n", (long long)g->id, g_state_name(g),
+    fprintf(stderr, "goroutine %lld [%s%s%s]\n", (long long)g_shown_id(g), g_state_name(g),
             g->status == G_WAITING ? ": " : "",
             g->status == G_WAITING ? wait_reason_name[g->reason] : "");
     PyObject *frames = g_frames(g);

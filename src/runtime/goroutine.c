@@ -88,7 +88,14 @@ G_name(G *g, void *unused)
         return PyUnicode_FromString("main");
     }
     return PyUnicode_FromFormat("%s %lld", g->thread_main ? "thread" : "goroutine",
-                                (long long)g->id);
+                                (long long)g_shown_id(g));
+}
+
+static PyObject *
+G_get_id(G *g, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLongLong(g_shown_id(g));
 }
 
 static int
@@ -151,9 +158,9 @@ G_repr(G *g)
         return NULL;
     }
     bool waits = g->status == G_WAITING;
-    PyObject *r =
-        PyUnicode_FromFormat("<Goroutine %lld %R %s%s%s>", (long long)g->id, name, g_state_name(g),
-                             waits ? ": " : "", waits ? wait_reason_name[g->reason] : "");
+    PyObject *r = PyUnicode_FromFormat("<Goroutine %lld %R %s%s%s>", (long long)g_shown_id(g), name,
+                                       g_state_name(g), waits ? ": " : "",
+                                       waits ? wait_reason_name[g->reason] : "");
     Py_DECREF(name);
     return r;
 }
@@ -229,6 +236,7 @@ G_frames(G *g, PyObject *unused)
 }
 
 static PyGetSetDef g_getset[] = {
+    {"id", (getter)G_get_id, NULL, PyDoc_STR("Its number; main is 1."), NULL},
     {"name", (getter)G_name, (setter)G_set_name,
      PyDoc_STR("Its name: \"main\", \"goroutine 7\" or what was set."), NULL},
     {"state", (getter)G_state, NULL,
@@ -244,7 +252,6 @@ static PyGetSetDef g_getset[] = {
 };
 
 static PyMemberDef g_members[] = {
-    {"id", T_LONGLONG, offsetof(G, id), READONLY, PyDoc_STR("Its number; main is 1.")},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(G, weakrefs), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

@@ -7,7 +7,7 @@
  * the first waiter: no waiter starves, and none is woken in vain.
  *
  * Invariants, with l->mu held: waiters wait only while it is held (count > 0);
- * an RLock that is held has an owner, the serial number of a goroutine or of a thread's own.
+ * an RLock that is held has an owner, the id of a goroutine or of a thread's own.
  */
 #include "runtime.h"
 
@@ -16,7 +16,7 @@ typedef struct {
     Lock mu; /* guards all below */
     bool reentrant;
     Py_ssize_t count; /* 0: free; of a Lock at most 1 */
-    int64_t owner;    /* of an RLock: G.serial */
+    int64_t owner;    /* of an RLock: G.id */
     WaitQ waiters;
     PyObject *weakrefs;
 } LockObject;
@@ -31,10 +31,10 @@ take(LockObject *l, G *g, Py_ssize_t count)
 {
     if (LIKELY(l->count == 0)) {
         l->count = count;
-        l->owner = g->serial;
+        l->owner = g->id;
         return true;
     }
-    if (l->reentrant && l->owner == g->serial) {
+    if (l->reentrant && l->owner == g->id) {
         l->count += count;
         return true;
     }
@@ -159,7 +159,7 @@ hand_over(LockObject *l)
 {
     Sudog *sg = l->waiters.first != NULL ? waitq_claim(&l->waiters) : NULL;
     l->count = sg != NULL ? sg->n : 0;
-    l->owner = sg != NULL ? sg->g->serial : 0;
+    l->owner = sg != NULL ? sg->g->id : 0;
     return sg != NULL ? sg->g : NULL;
 }
 
@@ -171,7 +171,7 @@ release(LockObject *l)
         if (m == NULL) {
             return -1;
         }
-        if (l->count == 0 || l->owner != current_g(m)->serial) {
+        if (l->count == 0 || l->owner != current_g(m)->id) {
             PyErr_SetString(PyExc_RuntimeError, "cannot release un-acquired lock");
             return -1;
         }
@@ -237,7 +237,7 @@ RLock_is_owned(LockObject *l, PyObject *unused)
 {
     M *m = getm();
     (void)unused;
-    return m == NULL ? NULL : PyBool_FromLong(l->count > 0 && l->owner == current_g(m)->serial);
+    return m == NULL ? NULL : PyBool_FromLong(l->count > 0 && l->owner == current_g(m)->id);
 }
 
 static PyObject *
@@ -245,7 +245,7 @@ RLock_recursion_count(LockObject *l, PyObject *unused)
 {
     M *m = getm();
     (void)unused;
-    return m == NULL ? NULL : PyLong_FromSsize_t(l->owner == current_g(m)->serial ? l->count : 0);
+    return m == NULL ? NULL : PyLong_FromSsize_t(l->owner == current_g(m)->id ? l->count : 0);
 }
 
 static PyObject *

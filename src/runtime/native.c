@@ -33,7 +33,7 @@ typedef struct Shadow {
     PyObject *lock; /* owned */
     WaitQ waiters;
     Py_ssize_t users; /* goroutines between a look and a park, or back */
-    int64_t owner;    /* of an RLock: G.serial; 0: nobody that we know of */
+    int64_t owner;    /* of an RLock: G.id; 0: nobody that we know of */
     Py_ssize_t count; /* how often the owner has it */
 } Shadow;
 
@@ -53,7 +53,7 @@ typedef PyObject *(*FastKw)(PyObject *, PyObject *const *, Py_ssize_t, PyObject 
 
 static Native native_lock, native_rlock;
 static PyObject *not_blocking; /* (False,) */
-static int64_t patcher;        /* serial number of who called patch() */
+static int64_t patcher;        /* id of who called patch() */
 
 /* Called in a subinterpreter. */
 static inline bool
@@ -160,7 +160,7 @@ typedef struct Want {
 static bool
 held_since_before(PyObject *lock, G *g)
 {
-    if (g->serial == patcher) {
+    if (g->id == patcher) {
         return false;
     }
     PyObject *r = native_rlock.is_owned(lock, NULL);
@@ -176,7 +176,7 @@ take_lock(const Want *w, Shadow *s, G *g)
 {
     const Native *n = w->native;
     bool reentrant = n == &native_rlock;
-    if (reentrant && s->owner == g->serial) {
+    if (reentrant && s->owner == g->id) {
         s->count += w->count;
         return 1;
     }
@@ -185,7 +185,7 @@ take_lock(const Want *w, Shadow *s, G *g)
     }
     int r = native_try(n, s->lock);
     if (r == 1 && reentrant) {
-        s->owner = g->serial;
+        s->owner = g->id;
         s->count = w->count;
     }
     return r;
@@ -411,7 +411,7 @@ rlock_give_up(PyObject *lock, Py_ssize_t count, int64_t *owner)
     LOCK(&table.mu);
     Shadow *s = *shadow_link(lock);
     *owner = s != NULL ? s->owner : 0;
-    if (m == NULL || s == NULL || s->owner != current_g(m)->serial) {
+    if (m == NULL || s == NULL || s->owner != current_g(m)->id) {
         UNLOCK(&table.mu);
         return 0;
     }
@@ -466,9 +466,9 @@ rlock_holds(PyObject *lock)
     M *m = getm();
     LOCK(&table.mu);
     Shadow *s = *shadow_link(lock);
-    Py_ssize_t n = s == NULL || s->owner == 0                      ? -1
-                   : m != NULL && s->owner == current_g(m)->serial ? s->count
-                                                                   : 0;
+    Py_ssize_t n = s == NULL || s->owner == 0                  ? -1
+                   : m != NULL && s->owner == current_g(m)->id ? s->count
+                                                               : 0;
     UNLOCK(&table.mu);
     return n;
 }
@@ -851,7 +851,7 @@ rt_redirect_methods(PyObject *mod, PyObject *arg)
     if (not_blocking == NULL && (not_blocking = Py_BuildValue("(O)", Py_False)) == NULL) {
         return NULL;
     }
-    patcher = m != NULL ? current_g(m)->serial : 0;
+    patcher = m != NULL ? current_g(m)->id : 0;
     redirect(type, redirects, true);
     redirect(type, redirects, false);
     Py_RETURN_NONE;

@@ -201,7 +201,7 @@ all_is_quiet(M *m)
 
 /* Sleep until there may be work.  `patience` grows while only a foreign thread
  * keeps us from calling it a deadlock: its end is not told to us. */
-static void
+static NOINLINE void
 idle(M *m, int64_t *patience)
 {
     G *was = m->curg;
@@ -752,7 +752,7 @@ void
 g_start(M *m, G *g)
 {
     G *parent = current_g(m);
-    g_start_for(m, g, parent->id, parent->run);
+    g_start_for(m, g, g_shown_id(parent), parent->run);
 }
 
 /* The same on behalf of a goroutine that may be gone. */
@@ -760,7 +760,7 @@ void
 g_start_for(M *m, G *g, int64_t parent_id, Run *run)
 {
     M *home = m;
-    g->id = g->serial = COUNT(&sched.next_id, 1);
+    g->id = COUNT(&sched.next_id, 1);
     g->parent_id = parent_id;
     if (!g->system) {
         COUNT(&sched.ngoroutines, 1);

@@ -156,11 +156,11 @@ struct G {
     _Atomic(uint8_t) wake; /* Wake; 0 while waiting, claimed by CAS */
     uint8_t status;        /* GStatus; written by m's thread */
     uint8_t reason;        /* WaitReason, valid while G_WAITING */
-    bool started;          /* owns a slice of m's stack */
+    bool started : 1;      /* owns a slice of m's stack */
+    bool in_call : 1;      /* in C code that must not be preempted where it looks for signals */
     bool thread_main;      /* the own G of an OS thread, or a forked child's main */
     bool exiting;          /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
-    bool in_call;          /* in C code that must not be preempted, where it looks for signals */
     bool insists;          /* neither scopes nor run()'s end end its waits; by mu */
     Lock mu;               /* guards joiners, pending, the chain of scopes */
     Timer *timer;          /* of the present wait; NULL once fired */
@@ -185,8 +185,7 @@ struct G {
     PyObject *name;    /* owned str, or NULL: the default */
     WaitQ joiners;
 
-    int64_t id, parent_id;
-    int64_t serial; /* as id, but kept by who forks: it owns the same locks */
+    int64_t id, parent_id; /* shown by g_shown_id; who forks keeps it, with the locks it owns */
     PyObject *birth_code; /* owned code object of the function that called go() */
     Run *run;            /* counted reference */
     PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
@@ -388,6 +387,13 @@ static inline G *
 current_g(M *m)
 {
     return m->curg != NULL ? m->curg : m->g0;
+}
+
+/* The id that everybody sees: main's is 1, in a forked child too. */
+static inline int64_t
+g_shown_id(const G *g)
+{
+    return g == sched.maing ? 1 : g->id;
 }
 
 /* Claim the right to wake g from its present park.  Only one waker gets it. */

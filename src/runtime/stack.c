@@ -42,7 +42,7 @@ slice_copy(char *dst, const char *src, size_t n)
 #endif
 }
 
-#define SLICE_ROUND 64
+#define SLICE_ROUND 16
 #define SLICE_SHRINK 4096 /* a buffer this much too big is given back */
 
 static NOINLINE void

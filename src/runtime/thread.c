@@ -96,7 +96,7 @@ static void
 m_make_main(M *m)
 {
     m->is_main = true;
-    m->g0->id = m->g0->serial = 1;
+    m->g0->id = 1;
     sched.main = m;
     sched.maing = m->g0;
 }
@@ -132,7 +132,7 @@ m_create(void)
         return NULL;
     }
     else {
-        m->g0->id = m->g0->serial = COUNT(&sched.next_id, 1);
+        m->g0->id = COUNT(&sched.next_id, 1);
     }
     m_bind(m);
     m_link(m);
@@ -259,7 +259,6 @@ threads_after_fork(void)
     sched.main = mine;
     sched.maing = caller;
     caller->thread_main = true; /* a goroutine that forked is the child's main */
-    caller->id = 1;
     caller->run = NULL;
 }
 

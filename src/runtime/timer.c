@@ -588,7 +588,7 @@ func_origin(M *m, TimerObject *t)
         }
     }
     t->birth_code = birth_code(m, &t->birth_lasti);
-    t->parent_id = parent->id;
+    t->parent_id = g_shown_id(parent);
     t->run = parent->run;
     if (t->run != NULL) {
         t->run->refs++;
