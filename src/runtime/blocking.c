@@ -309,9 +309,6 @@ warn_that_it_queues(void)
 static int
 submit(Job *j)
 {
-    if (begins_to_queue() && warn_that_it_queues() < 0) {
-        return -1;
-    }
     j->since = nanotime();
     pthread_mutex_lock(&pool.mu);
     if (!pool.ready) {
@@ -323,6 +320,7 @@ submit(Job *j)
         PyErr_SetString(PyExc_RuntimeError, "blocking: cannot start a thread for the call");
         return -1;
     }
+    g_will_wait(j->g); /* workers claim it under pool.mu */
     *pool.tail = j;
     pool.tail = &j->next;
     pool.nqueued++;
@@ -372,6 +370,9 @@ blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObj
     if (m->is_worker || pool.stop) {
         return PyObject_Vectorcall(fn, args, (size_t)nargs, kwnames);
     }
+    if (begins_to_queue() && warn_that_it_queues() < 0) { /* Python code, which may wait */
+        return NULL;
+    }
     G *g = m->curg;
     if (park_check(m, g) < 0) {
         return NULL;
@@ -381,9 +382,7 @@ blocking_call(M *m, PyObject *fn, PyObject *const *args, Py_ssize_t nargs, PyObj
         return NULL;
     }
     atomic_fetch_add(&sched.nblocking, 1);
-    g_will_wait(g);
     if (submit(j) < 0) {
-        atomic_store(&g->wake, WAKE_READY);
         atomic_fetch_sub(&sched.nblocking, 1);
         job_free(j);
         return NULL;

@@ -191,6 +191,13 @@ trip_signal(int signum)
 #endif
 }
 
+/* Beside the thread of ts. */
+static inline bool
+has_other_threads(PyThreadState *ts)
+{
+    return ts->next != NULL || ts->prev != NULL;
+}
+
 static inline bool
 interpreter_finalizing(void)
 {

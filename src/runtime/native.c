@@ -191,12 +191,6 @@ take_lock(const Want *w, Shadow *s, G *g)
     return r;
 }
 
-static bool
-has_other_threads(PyThreadState *ts)
-{
-    return ts->next != NULL || ts->prev != NULL;
-}
-
 /* One turn: 1: taken, 0: try again, or the time is out, -1. */
 static int
 wait_turn(M *m, const Want *w, Shadow *s, int64_t left, bool again)
@@ -261,6 +255,9 @@ wait_for(M *m, const Want *w, PyObject *o, int64_t ns)
     UNLOCK(&table.mu);
     if (r == 0 && ns != 0) {
         r = wait_turns(m, w, s, ns);
+    }
+    if (r < 0) {
+        wake_first(o); /* we may be the one that a release woke */
     }
     LOCK(&table.mu);
     s->users--;

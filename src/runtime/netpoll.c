@@ -159,12 +159,10 @@ wait_in_queues(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns, bool added
 {
     G *g = m->curg;
     LOCK(&m->pollmu);
-    g_will_wait(g);
     PollResult r = enqueue_wants(m, wants, n, added, w);
     if (r != POLL_READY) {
         int error = errno;
         dequeue_wants(w);
-        atomic_store(&g->wake, WAKE_READY);
         UNLOCK(&m->pollmu);
         if (r == POLL_AT_ONCE) {
             return POLL_READY;
@@ -175,6 +173,7 @@ wait_in_queues(M *m, const PollWant *wants, Py_ssize_t n, int64_t ns, bool added
         }
         return r;
     }
+    g_will_wait(g); /* wakers need pollmu: none has seen its Sudogs yet */
     UNLOCK(&m->pollmu);
     count_waiters(m, 1);
     Wake how = gopark(m, g, ns, WAIT_IO);
@@ -287,16 +286,18 @@ netpoll_fresh(int fd)
 {
     LOCK_SCHED();
     for (M *m = sched.ms; m != NULL; m = m->next) {
+        LOCK(&m->pollmu);
         if (fd >= 0 && fd < m->npolls && m->polls[fd] != NULL) {
             m->polls[fd]->added = false;
         }
+        UNLOCK(&m->pollmu);
     }
     UNLOCK_SCHED();
 }
 
 /* Wake who waits for fd anywhere: to look again, or with POLL_CLOSED. */
-void
-netpoll_wake(int fd, bool closed)
+static void
+wake_waiters(int fd, bool closed)
 {
     G *wake = NULL;
     LOCK_SCHED();
@@ -323,7 +324,14 @@ netpoll_wake(int fd, bool closed)
 void
 netpoll_closed(int fd)
 {
-    netpoll_wake(fd, true);
+    wake_waiters(fd, true);
+}
+
+/* Something came to fd that the poller is not told of. */
+void
+netpoll_wake(int fd)
+{
+    wake_waiters(fd, false);
 }
 
 /* ---- events ------------------------------------------------------------------------ */
@@ -382,12 +390,6 @@ nap(int64_t ns)
 }
 
 #define LOOK_AGAIN ((int64_t)500 * 1000000)
-
-static bool
-has_other_threads(PyThreadState *ts)
-{
-    return ts->next != NULL || ts->prev != NULL;
-}
 
 /* Sleep with the GIL released.  1: there are signal handlers to run, else 0. */
 int
@@ -449,40 +451,37 @@ netpoll_close(M *m)
 
 /* ---- for Python ------------------------------------------------------------------------ */
 
+/* Do `tell` with a descriptor; a number that none can have is nobody's. */
 static PyObject *
-rt_fd_closed(PyObject *mod, PyObject *arg)
+with_fd(PyObject *arg, void (*tell)(int))
 {
-    (void)mod;
     long fd = PyLong_AsLong(arg);
     if (fd == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    netpoll_closed(fd < INT_MAX ? (int)fd : -1);
+    tell(fd < INT_MAX ? (int)fd : -1);
     Py_RETURN_NONE;
+}
+
+static PyObject *
+rt_fd_closed(PyObject *mod, PyObject *arg)
+{
+    (void)mod;
+    return with_fd(arg, netpoll_closed);
 }
 
 static PyObject *
 rt_fd_wake(PyObject *mod, PyObject *arg)
 {
     (void)mod;
-    long fd = PyLong_AsLong(arg);
-    if (fd == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    netpoll_wake(fd < INT_MAX ? (int)fd : -1, false);
-    Py_RETURN_NONE;
+    return with_fd(arg, netpoll_wake);
 }
 
 static PyObject *
 rt_fd_fresh(PyObject *mod, PyObject *arg)
 {
     (void)mod;
-    long fd = PyLong_AsLong(arg);
-    if (fd == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    netpoll_fresh(fd < INT_MAX ? (int)fd : -1);
-    Py_RETURN_NONE;
+    return with_fd(arg, netpoll_fresh);
 }
 
 static PyObject *

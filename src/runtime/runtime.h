@@ -623,7 +623,7 @@ HIDDEN int netpoll_turn(M *m);
 HIDDEN void netpoll_drained(M *m, int fd);
 HIDDEN bool netpoll_is_drained(M *m, int fd);
 HIDDEN void netpoll_closed(int fd);
-HIDDEN void netpoll_wake(int fd, bool closed);
+HIDDEN void netpoll_wake(int fd);
 HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);

@@ -51,7 +51,7 @@ wait_ready(M *m, Socket *s, int mode, int64_t *began)
     if (r == POLL_TIMEOUT) {
         PyErr_SetString(PyExc_TimeoutError, "timed out");
     }
-    else if (r == POLL_CLOSED || s->fd < 0) {
+    else if (r == POLL_CLOSED || (r == POLL_READY && s->fd < 0)) {
         errno = EBADF;
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;

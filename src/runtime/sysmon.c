@@ -129,7 +129,7 @@ make_locks(void)
     pthread_condattr_destroy(&attr);
 }
 
-/* Watch the main thread.  `signum` has a handler that calls sysmon_preempt. */
+/* Watch the main thread.  `signum` has a handler that calls gopreempt. */
 int
 sysmon_start(int signum)
 {

@@ -346,3 +346,20 @@ def test_stats_and_the_warning() -> None:
     assert 0 < stats.longest_wait <= stats.waited
     """)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_warning_may_wait() -> None:
+    """A hook that parks while it shows the warning loses no call."""
+    done = run_program("""
+    import time, warnings
+    from goroutines import WaitGroup, blocking, runtime, sleep
+    runtime.set_max_threads(1)
+    warnings.showwarning = lambda *args, **kwargs: sleep(0.001)
+    warnings.simplefilter("always")
+    wg, ended = WaitGroup(), []
+    for i in range(4):
+        wg.go(lambda i=i: ended.append(blocking(lambda: time.sleep(0.001) or i)))
+    wg.wait()
+    assert sorted(ended) == [0, 1, 2, 3]
+    """)
+    assert done.returncode == 0, done.stderr

@@ -106,6 +106,36 @@ def test_simple_queue_wakes_each_waiter() -> None:
     """)
 
 
+@pytest.mark.parametrize("name", ["lock", "rlock"])
+def test_a_wake_up_is_passed_on(name: str) -> None:
+    """Who is woken by a release and then cut short leaves the lock to the next waiter."""
+    program(f"""
+    from goroutines import context
+    {name}.acquire()
+    ctx = context.with_cancel(context.background())
+    got = []
+    def cut_short():
+        with context.scope(ctx):
+            try:
+                {name}.acquire()
+            except context.Canceled:
+                got.append("canceled")
+    def next_one():
+        with {name}:
+            got.append("has it")
+    first = go(cut_short)
+    while first.state != "waiting":
+        gosched()
+    wg.go(next_one)
+    sleep(0.001)  # it waits behind the first
+    {name}.release()
+    ctx.cancel()
+    wg.wait()
+    first.join()
+    assert "has it" in got and "canceled" in got, got
+    """)
+
+
 def test_a_real_thread_releases() -> None:
     """A thread from before patch() and goroutines share a lock."""
     done = run_program("""

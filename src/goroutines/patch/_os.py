@@ -55,7 +55,7 @@ def _reader(original: Callable[..., Any]) -> Callable[..., Any]:
         wait_ready(fd, READ)
         return original(fd, *args)
 
-    return _named(call, original)
+    return call
 
 
 def _write(original: Callable[[int, Any], int]) -> Callable[[int, Any], int]:
@@ -70,13 +70,7 @@ def _write(original: Callable[[int, Any], int]) -> Callable[[int, Any], int]:
             if sent >= len(view):
                 return sent
 
-    return _named(write, original)
-
-
-def _named(new: Callable[..., Any], old: Callable[..., Any]) -> Callable[..., Any]:
-    new.__name__ = new.__qualname__ = old.__name__
-    new.__doc__ = old.__doc__
-    return new
+    return write
 
 
 def _writev(write: Callable[[int, Any], int], original: Callable[[int, Any], int]) -> Any:
@@ -114,8 +108,10 @@ def wait_for_process(pid: int, timeout: float | None = None) -> bool:
         os.close(fd)
 
 
-def _waitpid(original: Callable[[int, int], tuple[int, int]]) -> Callable[..., tuple[int, int]]:
-    def waitpid(pid: int, options: int, /) -> tuple[int, int]:
+def _waitpid(original: Callable[[int, int], Any]) -> Callable[[int, int], Any]:
+    """Replace waitpid or wait4."""
+
+    def wait(pid: int, options: int) -> Any:
         if options & _WNOHANG:
             return original(pid, options)
         if pid <= 0 or options or not hasattr(os, "pidfd_open"):
@@ -123,16 +119,7 @@ def _waitpid(original: Callable[[int, int], tuple[int, int]]) -> Callable[..., t
         wait_for_process(pid)
         return original(pid, options)
 
-    return _named(waitpid, original)
-
-
-def _wait4(original: Callable[..., Any]) -> Callable[..., Any]:
-    def wait4(pid: int, options: int) -> Any:
-        if options & _WNOHANG == 0 and pid > 0 and hasattr(os, "pidfd_open"):
-            wait_for_process(pid)
-        return original(pid, options) if options & _WNOHANG else blocking(original, pid, options)
-
-    return _named(wait4, original)
+    return wait
 
 
 def _waitid(original: Callable[[int, int, int], Any]) -> Callable[[int, int, int], Any]:
@@ -144,13 +131,6 @@ def _waitid(original: Callable[[int, int, int], Any]) -> Callable[[int, int, int
     return waitid
 
 
-def _in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return blocking(original, *args, **kwargs)
-
-    return _named(call, original)
-
-
 def _close(original: Callable[[int], None]) -> Callable[[int], None]:
     tell = _runtime._fd_closed  # finalizers call it when modules have lost their names
 
@@ -159,7 +139,7 @@ def _close(original: Callable[[int], None]) -> Callable[[int], None]:
             tell(fd)
         original(fd)
 
-    return _named(close, original)
+    return close
 
 
 def install() -> None:
@@ -173,8 +153,8 @@ def install() -> None:
     _registry.replace(os, "dup2", _dup2(os.dup2))
     _registry.replace(os, "close", _close(os.close))
     _registry.replace(os, "waitpid", _waitpid(os.waitpid))
-    _registry.replace(os, "wait4", _wait4(os.wait4))
+    _registry.replace(os, "wait4", _waitpid(os.wait4))
     if hasattr(os, "waitid"):
         _registry.replace(os, "waitid", _waitid(os.waitid))
     for name in ("wait", "wait3", "system"):
-        _registry.replace(os, name, _in_thread(getattr(os, name)))
+        _registry.replace(os, name, _registry.in_thread(getattr(os, name)))

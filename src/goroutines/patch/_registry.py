@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, cast
+
+from goroutines._runtime import blocking
 
 # Who must keep the untouched functions: the runtime itself, and debuggers, whose helper
 # threads have to stay real threads.
@@ -97,6 +100,15 @@ def is_replaced(name: str) -> bool:
     """Tell whether ``module.name`` was replaced."""
     module, _, attribute = name.rpartition(".")
     return (module, attribute) in _originals
+
+
+def in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that makes the call on a thread of `goroutines.blocking`."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return blocking(original, *args, **kwargs)
+
+    return call
 
 
 # ---- who holds the old ones ----------------------------------------------------------------

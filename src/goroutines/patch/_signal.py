@@ -102,13 +102,6 @@ def _wait_for_byte(reader: int, pass_on_to: int) -> None:
             os.write(pass_on_to, came)
 
 
-def _in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
-    def wait(*args: Any) -> Any:
-        return blocking(original, *args)
-
-    return wait
-
-
 # ---- idents that are handed to libc ----------------------------------------------------------
 
 
@@ -142,7 +135,7 @@ def install() -> None:
         _registry.replace(signal, "pause", _pause(signal.pause))
     for name in ("sigwait", "sigwaitinfo", "sigtimedwait"):
         if hasattr(signal, name):
-            _registry.replace(signal, name, _in_thread(getattr(signal, name)))
+            _registry.replace(signal, name, _registry.in_thread(getattr(signal, name)))
     for module, name in ((signal, "pthread_kill"), (time, "pthread_getcpuclockid")):
         if hasattr(module, name):
             _registry.replace(module, name, _by_native_ident(getattr(module, name)))

@@ -2,7 +2,7 @@
 
 Only leaves are replaced: how a thread is started and joined, what identifies it, locks and
 `local`. Thread, Condition, Event, Semaphore, Barrier, Timer and the queues are the standard
-library's own, above these. Locks that exist already park too: lock_native.c.
+library's own, above these. Locks that exist already park too: native.c.
 """
 
 from __future__ import annotations
@@ -225,14 +225,7 @@ def _run_interpreters_in_threads() -> None:
         return
     for name in ("exec", "call", "run_string", "run_func"):
         if hasattr(module, name):
-            _registry.replace(module, name, _in_thread(getattr(module, name)))
-
-
-def _in_thread(original: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return blocking(original, *args, **kwargs)
-
-    return run
+            _registry.replace(module, name, _registry.in_thread(getattr(module, name)))
 
 
 # ---- threads that run already ------------------------------------------------------------
