@@ -269,12 +269,15 @@ threads_shutdown(void)
     sched.finalizing = true;
 }
 
+/* Not PyErr_CheckSignals, which leaves it to the next Python code to take note that none
+ * is pending any more: with handlers that are not Python's there is none, and the
+ * thread would not fall asleep. */
 static PyObject *
 run_signals(PyObject *self, PyObject *unused)
 {
     (void)self;
     (void)unused;
-    return PyErr_CheckSignals() < 0 ? NULL : Py_NewRef(Py_None);
+    return Py_MakePendingCalls() < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef report_deadlock_def = {"report_deadlock", deadlock_report, METH_NOARGS, NULL};

@@ -453,6 +453,30 @@ def test_signal_handler_runs_while_all_wait() -> None:
         signal.signal(signal.SIGUSR1, old)
 
 
+def test_signal_handler_that_is_no_python_code() -> None:
+    """Once it has run nothing is pending: main sleeps on, and starts nothing to look."""
+    came: dict[int, object] = {}
+    main, ch = goroutines.current(), Chan[None](1)
+
+    def kill() -> None:
+        until(lambda: main.state == "waiting")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        until(lambda: came)
+        time.sleep(0.05)  # in which main would be busy
+        ch.try_send(None)
+
+    old = signal.signal(signal.SIGUSR1, came.setdefault)
+    thread = threading.Thread(target=kill, daemon=True)
+    try:
+        before = go(lambda: None).id
+        thread.start()
+        ch.recv(timeout=120)
+        assert go(lambda: None).id - before < 50
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, old)
+
+
 WAITS = {
     "recv": "ch.recv()",
     "recv timeout": "ch.recv(timeout=3600)",
