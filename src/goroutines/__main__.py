@@ -9,7 +9,7 @@ import signal
 import sys
 import types
 
-from goroutines import _panic, patch
+from goroutines import _panic, _runtime, patch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         allow_abbrev=False,
-        usage="goroutines run [--no-patch] SCRIPT|-m MODULE [ARGS...]",
+        usage="goroutines run [--schedtrace MS] [--no-patch] SCRIPT|-m MODULE [ARGS...]",
         help="run a script or a module as the main goroutine",
         description="Make the standard library cooperative (goroutines.patch), then run a "
         "script or a module as the main goroutine.  SIGQUIT (Ctrl-\\) prints "
@@ -36,6 +36,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave the standard library as it is",
     )
+    run.add_argument(
+        "--schedtrace",
+        type=int,
+        metavar="MS",
+        help="print a line about the scheduler on stderr each MS milliseconds",
+    )
     run.add_argument("-m", dest="module", metavar="MODULE", help="run a module, as python -m does")
     run.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -43,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _split(argv: list[str]) -> list[str]:
     """Put ``--`` behind ``-m MODULE``, so that the module's own options are left to it."""
-    if "-m" in argv[:3]:
+    if "-m" in argv[:5]:
         end = argv.index("-m") + 2
         return [*argv[:end], "--", *argv[end:]]
     return argv
@@ -85,6 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("run: a SCRIPT or -m MODULE is needed")
     if hasattr(signal, "SIGQUIT"):
         signal.signal(signal.SIGQUIT, _panic.dump_on_signal)
+    if options.schedtrace is not None:
+        if options.schedtrace < 1:
+            parser.error(f"run: --schedtrace: {options.schedtrace} ms is not above 0")
+        _runtime._set_schedtrace(options.schedtrace)
     if not options.no_patch:
         patch.patch()
     if options.module is not None:

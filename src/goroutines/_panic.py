@@ -124,10 +124,11 @@ def _is_ours(frame: tuple[CodeType, int]) -> bool:
     return frame[0].co_filename in _OUR_FILES
 
 
-def describe(goroutine: Goroutine) -> str:
+def describe(goroutine: Goroutine, frames: list[tuple[CodeType, int]] | None = None) -> str:
     """Format one goroutine of a dump: number, state, stack, birth; in Go's layout."""
     lines = [f"goroutine {goroutine.id} [{goroutine.wait_reason or goroutine.state}]:\n"]
-    for code, line in itertools.dropwhile(_is_ours, goroutine._frames()):
+    frames = goroutine._frames() if frames is None else frames
+    for code, line in itertools.dropwhile(_is_ours, frames):
         lines.append(f"{code.co_qualname}(...)\n\t{code.co_filename}:{line}\n")
     lines.append(_birth(goroutine))
     return "".join(lines)
@@ -144,7 +145,7 @@ def _user_handles_signals() -> bool:
     """Whether a signal handler that is not Python's own could wake a goroutine."""
     import signal
 
-    own = (signal.default_int_handler, dump_on_signal, _runtime._preempt)
+    own = (signal.default_int_handler, dump_on_signal, _runtime._poked)
     for number in range(1, signal.NSIG):
         handler = signal.getsignal(number)
         if callable(handler) and handler not in own:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import gc as _gc
+import math
 import os
 from typing import NamedTuple
 
-from goroutines import _panic
+from goroutines import _panic, _runtime, _watchdog
 from goroutines._runtime import (
     _blocking_stats,
     current,
     goexit,
     goroutines,
     gosched,
+    lock_os_thread,
     num_goroutine,
     set_max_threads,
+    unlock_os_thread,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from goroutines._runtime import Goroutine
 
 __all__ = [
     "BlockingStats",
@@ -25,10 +34,14 @@ __all__ = [
     "gomaxprocs",
     "goroutines",
     "gosched",
+    "lock_os_thread",
     "num_cpu",
     "num_goroutine",
     "set_max_threads",
+    "set_preemption",
+    "set_watchdog",
     "stack",
+    "unlock_os_thread",
 ]
 
 
@@ -39,22 +52,64 @@ def num_cpu() -> int:
     return os.cpu_count() or 1
 
 
+def _first_line(path: str) -> list[str]:
+    try:
+        with open(path) as file:
+            return file.readline().split()
+    except OSError:
+        return []
+
+
+def _cgroup_limit() -> float:
+    """Processors that the process' control group allows; infinite without a limit."""
+    groups = {}
+    try:
+        with open("/proc/self/cgroup") as file:
+            for line in file:
+                _, kinds, path = line.rstrip("\n").split(":", 2)
+                groups.update(dict.fromkeys(kinds.split(","), path))
+    except (OSError, ValueError):
+        return float("inf")
+    limit = float("inf")
+    for root, path in (
+        ("/sys/fs/cgroup", groups.get("")),
+        ("/sys/fs/cgroup/cpu", groups.get("cpu")),
+    ):
+        while path is not None:  # a group is bound by those that it is in
+            folder = root + path.rstrip("/")
+            quota = _first_line(f"{folder}/cpu.max") or [
+                *_first_line(f"{folder}/cpu.cfs_quota_us"),
+                *_first_line(f"{folder}/cpu.cfs_period_us"),
+            ]
+            if len(quota) == 2 and quota[0] not in ("max", "-1"):
+                limit = min(limit, float(quota[0]) / float(quota[1]))
+            path = path.rpartition("/")[0] if path.strip("/") else None
+    return limit
+
+
 def _initial_procs() -> int:
+    """GOMAXPROCS, or else what affinity and control group allow; at least 1."""
     try:
         procs = int(os.environ.get("GOMAXPROCS", ""))
     except ValueError:
-        return num_cpu()
-    return procs if procs > 0 else num_cpu()
-
-
-_procs = _initial_procs()
+        procs = 0
+    if procs > 0:
+        return procs
+    limit = _cgroup_limit()
+    # A part of a processor counts as one, and less than two as two, as Go rounds.
+    return min(num_cpu(), max(2, math.ceil(limit)) if limit != float("inf") else num_cpu())
 
 
 def gomaxprocs(n: int | None = None) -> int:
-    """Set how many threads run goroutines at the same time; return the setting before.
+    """Set how many threads start goroutines at the same time; return the setting before.
 
-    One thread runs them at present, whatever is set: on builds with a GIL more could not
-    help.
+    It matters on free-threaded builds, where so many threads run goroutines in parallel. On
+    builds with a GIL one thread runs them, whatever is set. At first it is the
+    environment's GOMAXPROCS, else the number of processors that the process may use (its CPU
+    affinity, and the limit of its control group).
+
+    A goroutine stays on the thread that it was started on. So after the number was lowered
+    those that have started go on where they are, and threads above the number start no others.
 
     Args:
         n: The new number; None or less than 1 changes nothing, as in Go.
@@ -62,13 +117,66 @@ def gomaxprocs(n: int | None = None) -> int:
     Raises:
         TypeError: n is neither an int nor None.
     """
-    global _procs
     if n is not None and not isinstance(n, int):
         raise TypeError(f"gomaxprocs: expected an int or None, not {type(n).__name__}")
-    old = _procs
-    if n is not None and n >= 1:
-        _procs = n
-    return old
+    return _runtime._gomaxprocs(n if n is not None and n >= 1 else 0)
+
+
+def set_preemption(on: bool) -> bool:
+    """Let no goroutine keep its thread: one that computes for 10 ms makes way for others.
+
+    `goroutines.patch` switches it on. Without the patch a goroutine can be made to leave
+    while it holds a lock of `threading`, and who then waits for that lock blocks the thread.
+
+    It happens between two bytecodes, never inside a C call. On CPython 3.11 it is for the
+    main thread's goroutines only, and must be switched on there.
+
+    Args:
+        on: Whether to.
+
+    Returns:
+        What it was before.
+
+    Raises:
+        ValueError: CPython 3.11, and this is not the main thread.
+    """
+    return _watchdog.set_preemption(bool(on))
+
+
+def set_watchdog(
+    seconds: float | None, report: Callable[[Goroutine, float, str], object] | None = None
+) -> float | None:
+    """Set when a goroutine is named that keeps its thread in one C call, or blocks it.
+
+    The watchdog is on whenever preemption is, with 0.1 seconds. It names a goroutine once, on
+    stderr: number, stack, how long, and where it was started. Calls like that belong into
+    `goroutines.blocking`.
+
+    Args:
+        seconds: From which time on; None: never.
+        report: ``report(goroutine, seconds, text)`` is called instead of the printing, in a
+            thread of the runtime or in that goroutine; text is its stack as in a dump.
+
+    Returns:
+        The seconds that were set before, or None.
+
+    Raises:
+        TypeError: seconds is no number, or report cannot be called.
+        ValueError: seconds is not above 0.
+    """
+    if report is not None and not callable(report):
+        raise TypeError(f"set_watchdog: report must be callable, not {type(report).__name__}")
+    if isinstance(seconds, int | float) and not seconds > 0:
+        raise ValueError(f"set_watchdog: seconds must be above 0 or None, not {seconds!r}")
+    return _watchdog.set_watchdog(seconds, report)
+
+
+def _read_godebug() -> None:
+    """GODEBUG=schedtrace=1000: a line about the scheduler on stderr, each so many ms."""
+    for setting in os.environ.get("GODEBUG", "").split(","):
+        name, _, value = setting.partition("=")
+        if name == "schedtrace" and value.isdigit():
+            _runtime._set_schedtrace(int(value))
 
 
 def stack(all: bool = False) -> str:
@@ -107,3 +215,7 @@ def blocking_stats() -> BlockingStats:
     all threads busy and their cap reached warns (RuntimeWarning).
     """
     return BlockingStats(*_blocking_stats())
+
+
+_runtime._gomaxprocs(_initial_procs())
+_read_godebug()

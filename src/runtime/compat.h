@@ -191,6 +191,137 @@ trip_signal(int signum)
 #endif
 }
 
+#if PY_VERSION_HEX >= 0x030C0000
+#if PY_VERSION_HEX < 0x030D0000
+#define PENDING_SLOTS NPENDINGCALLS
+#define PENDING_LOCK(p) PyThread_acquire_lock((p)->lock, WAIT_LOCK)
+#define PENDING_UNLOCK(p) PyThread_release_lock((p)->lock)
+#define PENDING_END(p) ((p)->last)
+#else
+#define PENDING_SLOTS PENDINGCALLSARRAYSIZE
+#define PENDING_LOCK(p) PyMutex_Lock(&(p)->mutex)
+#define PENDING_UNLOCK(p) PyMutex_Unlock(&(p)->mutex)
+#define PENDING_END(p) ((p)->next)
+#endif
+
+/* Put fn into the interpreter's queue of calls, which is what only CPython itself
+ * does: Py_AddPendingCall is for the main thread. */
+static inline bool
+pending_push(struct _pending_calls *p, int (*fn)(void *))
+{
+    PENDING_LOCK(p);
+    int at = PENDING_END(p), next = (at + 1) % PENDING_SLOTS;
+    bool room = next != p->first;
+#if PY_VERSION_HEX >= 0x030D0000
+    room = room && p->npending < p->max;
+#endif
+    if (room) {
+        p->calls[at].func = fn;
+        p->calls[at].arg = NULL;
+        PENDING_END(p) = next;
+#if PY_VERSION_HEX >= 0x030D0000
+        p->calls[at].flags = 0;
+        __atomic_store_n(&p->npending, p->npending + 1, __ATOMIC_RELAXED);
+#endif
+    }
+    PENDING_UNLOCK(p);
+    return room;
+}
+
+/* Have the thread of ts call fn between two bytecodes; from any thread.  False:
+ * not now.  Another thread may take the call; fn finds out. */
+static inline bool
+call_soon(PyThreadState *ts, bool is_main, int (*fn)(void *))
+{
+    if (is_main) {
+        return Py_AddPendingCall(fn, NULL) == 0;
+    }
+    struct _ceval_state *ceval = &ts->interp->ceval;
+    if (!pending_push(&ceval->pending, fn)) {
+        return false;
+    }
+#if PY_VERSION_HEX < 0x030D0000
+    _Py_atomic_store_relaxed(&ceval->pending.calls_to_do, 1);
+    _Py_atomic_store_relaxed(&ceval->eval_breaker, 1);
+#else
+    _Py_atomic_or_uintptr(&ts->eval_breaker, _PY_CALLS_TO_DO_BIT);
+#endif
+    return true;
+}
+
+/* Within a call: CPython lets only one thread at a time be in one, which this
+ * one leaves although it does not return yet. */
+static inline void
+call_soon_is_over(PyThreadState *ts)
+{
+    struct _pending_calls *p = &ts->interp->ceval.pending;
+    PENDING_LOCK(p);
+#if PY_VERSION_HEX < 0x030D0000
+    p->busy = 0;
+#else
+    if (p->handling_thread == ts) {
+        p->handling_thread = NULL;
+    }
+#endif
+    PENDING_UNLOCK(p);
+}
+
+#ifdef Py_GIL_DISABLED
+/* Take back the last call, if it is fn and has not begun. */
+static inline void
+call_soon_withdraw(PyThreadState *ts, int (*fn)(void *))
+{
+    struct _pending_calls *p = &ts->interp->ceval.pending;
+    PENDING_LOCK(p);
+    int last = (p->next + PENDING_SLOTS - 1) % PENDING_SLOTS;
+    if (p->npending > 0 && p->calls[last].func == fn) {
+        p->next = last;
+        __atomic_store_n(&p->npending, p->npending - 1, __ATOMIC_RELAXED);
+        if (p->npending == 0) {
+            _Py_atomic_and_uintptr(&ts->eval_breaker, ~(uintptr_t)_PY_CALLS_TO_DO_BIT);
+        }
+    }
+    PENDING_UNLOCK(p);
+}
+#endif
+#else
+#define call_soon_is_over(ts) ((void)(ts)) /* 3.11 uses trip_signal */
+#endif
+
+#ifdef Py_GIL_DISABLED
+/* Whether the thread of ts is in C code that needs no Python, as a guess. */
+static inline bool
+is_detached(PyThreadState *ts)
+{
+    return _Py_atomic_load_int_relaxed(&ts->state) == _Py_THREAD_DETACHED;
+}
+#endif
+
+/* Whether the thread of ts would run if another one let go of the GIL: a guess,
+ * from any thread. */
+static inline bool
+waits_for_gil(PyThreadState *ts)
+{
+#ifdef Py_GIL_DISABLED
+    (void)ts;
+    return false;
+#else
+#if PY_VERSION_HEX < 0x030C0000
+    struct _gil_runtime_state *gil = &_PyRuntime.ceval.gil;
+#else
+    struct _gil_runtime_state *gil = ts->interp->ceval.gil;
+#endif
+#if PY_VERSION_HEX < 0x030D0000
+    uintptr_t holder = _Py_atomic_load_relaxed(&gil->last_holder);
+    bool locked = _Py_atomic_load_relaxed(&gil->locked) != 0;
+#else
+    uintptr_t holder = (uintptr_t)*(PyThreadState *volatile *)&gil->last_holder;
+    bool locked = *(volatile int *)&gil->locked != 0;
+#endif
+    return locked && holder != (uintptr_t)ts;
+#endif
+}
+
 /* Beside the thread of ts. */
 static inline bool
 has_other_threads(PyThreadState *ts)

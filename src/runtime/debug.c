@@ -22,8 +22,8 @@ nothing_runnable(M *self)
     bool idle = true;
     LOCK_SCHED();
     for (M *m = sched.ms; m != NULL && idle; m = m->next) {
-        bool asleep = m == self ? m->runq.head == NULL : atomic_load(&m->sleeping);
-        idle = m->is_worker || (asleep && atomic_load(&m->inbox) == NULL);
+        bool asleep = m == self || atomic_load(&m->sleeping);
+        idle = m->is_worker || (asleep && !has_work(m) && atomic_load(&m->inbox) == NULL);
     }
     UNLOCK_SCHED();
     return idle;
@@ -64,7 +64,8 @@ foreign_thread_lives(M *self)
     LOCK_SCHED();
     PyThreadState *ts = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
     for (; ts != NULL && !lives; ts = ts->next) {
-        lives = ts != self->ts && !thread_sleeps_in_runtime(ts) && !blocking_is_worker(ts);
+        lives = ts != self->ts && !thread_sleeps_in_runtime(ts) && !blocking_is_worker(ts) &&
+                !sysmon_is(ts);
     }
     UNLOCK_SCHED();
     UNLOCK_THREADS();
@@ -161,7 +162,7 @@ torture(M *m)
         busy = false;
         next_collection = nanotime() + 3 * (nanotime() - began);
     }
-    else if (dice % 4 == 1 && m->runq.head != NULL) {
+    else if (dice % 4 == 1 && has_work(m)) {
         torture_switch(m);
     }
 }

@@ -188,43 +188,80 @@ G_join(G *g, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
-/* The frames that may be read now: under a GIL all, also those that another
- * thread stopped in; without one only this thread's own, parked or running. */
-static PyFrameData *
-top_frame(G *g)
+/* Where a goroutine is, innermost first; the codes are owned. */
+typedef struct {
+    G *g;
+    int n, cap;
+    struct {
+        PyCodeObject *code;
+        int lasti;
+    } *at;
+} Trail;
+
+/* Fill t, from its thread or while that cannot run Python; it allocates no object. */
+static int
+walk(PyObject *unused, void *arg)
 {
+    Trail *t = arg;
+    G *g = t->g;
+    (void)unused;
     if (g->status == G_DEAD || !g->started) {
-        return NULL;
+        return 0;
     }
+    PyFrameData *f = g->m->loaded == g ? pystate_current_frame(g->m->ts) : g->ps.frame;
+    for (; f != NULL; f = f->previous) {
+        if (frame_is_entry(f)) {
+            continue;
+        }
+        if (t->n == t->cap) {
+            int cap = 2 * t->cap + 32;
+            void *at = realloc(t->at, (size_t)cap * sizeof(*t->at));
+            if (at == NULL) {
+                break;
+            }
+            t->at = at;
+            t->cap = cap;
+        }
+        t->at[t->n].code = (PyCodeObject *)Py_NewRef((PyObject *)frame_code(f));
+        t->at[t->n++].lasti = frame_lasti(f);
+    }
+    return 0; /* see no other object */
+}
+
+static void
+find_trail(Trail *t)
+{
 #ifdef Py_GIL_DISABLED
-    if (g->m != tls_m) {
-        return NULL;
+    if (t->g->m != tls_m) {
+        PyUnstable_GC_VisitObjects(walk, t); /* calls it once, with all threads stopped */
+        return;
     }
 #endif
-    return g->m->loaded == g ? pystate_current_frame(g->m->ts) : g->ps.frame;
+    walk(NULL, t);
 }
 
 /* [(code, line)], innermost first. */
 PyObject *
 g_frames(G *g)
 {
-    PyObject *list = PyList_New(0);
-    if (list == NULL) {
-        return NULL;
-    }
-    for (PyFrameData *f = top_frame(g); f != NULL; f = f->previous) {
-        if (frame_is_entry(f)) {
-            continue;
+    Trail t = {.g = g};
+    find_trail(&t);
+    PyObject *list = PyList_New(t.n);
+    for (int i = 0; i < t.n; i++) {
+        PyCodeObject *code = t.at[i].code;
+        PyObject *item = NULL;
+        if (list != NULL) {
+            item = Py_BuildValue("Oi", code, PyCode_Addr2Line(code, t.at[i].lasti));
         }
-        PyCodeObject *code = frame_code(f);
-        PyObject *item = Py_BuildValue("Oi", code, PyCode_Addr2Line(code, frame_lasti(f)));
-        if (item == NULL || PyList_Append(list, item) < 0) {
-            Py_XDECREF(item);
-            Py_DECREF(list);
-            return NULL;
+        if (item != NULL) {
+            PyList_SET_ITEM(list, i, item);
         }
-        Py_DECREF(item);
+        else {
+            Py_CLEAR(list);
+        }
+        Py_DECREF(code);
     }
+    free(t.at);
     return list;
 }
 
@@ -307,11 +344,13 @@ all_goroutines(void)
     }
     LOCK_SCHED();
     for (M *m = sched.ms; m != NULL && !failed; m = m->next) {
+        LOCK(&m->mu);
         for (G *g = m->allgs; g != NULL && !failed; g = g->allnext) {
             if (!g->system) {
                 failed = PyList_Append(list, (PyObject *)g);
             }
         }
+        UNLOCK(&m->mu);
     }
     UNLOCK_SCHED();
     if (failed) {

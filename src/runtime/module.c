@@ -280,17 +280,6 @@ rt_preempt(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
-static PyObject *
-rt_start_sysmon(PyObject *mod, PyObject *arg)
-{
-    (void)mod;
-    long signum = PyLong_AsLong(arg);
-    if ((signum == -1 && PyErr_Occurred()) || sysmon_start((int)signum) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
 /* What threading.get_ident is for a goroutine: a thread's own has the thread's. */
 static PyObject *
 rt_get_ident(PyObject *mod, PyObject *unused)
@@ -393,6 +382,7 @@ rt_after_fork(PyObject *mod, PyObject *unused)
     threads_after_fork();
     blocking_after_fork();
     native_after_fork();
+    procs_after_fork();
     if (getm() == NULL) {
         return NULL;
     }
@@ -406,6 +396,7 @@ rt_shutdown(PyObject *mod, PyObject *unused)
     (void)mod;
     (void)unused;
     sysmon_stop();
+    procs_stop();
     blocking_shutdown();
     threads_shutdown();
     Py_RETURN_NONE;
@@ -438,6 +429,9 @@ rt_gc_event(PyObject *mod, PyObject *args)
     bool start = strcmp(phase, "start") == 0;
     if (tls_m != NULL) {
         tls_m->in_gc = start;
+    }
+    if (start) {
+        atomic_fetch_add_explicit(&sched.ncollections, 1, memory_order_relaxed);
     }
     if (start && collects_all(info)) {
         cache_full_collection(); /* its destructors must not wait: in_gc is set */
@@ -531,7 +525,6 @@ static PyMethodDef functions[] = {
        "_start_system(fn): in a goroutine whose exceptions are main's."),
     FN("_is_main", rt_is_main, METH_NOARGS, "Does the main goroutine run, or its thread no other?"),
     FN("_preempt", rt_preempt, METH_FASTCALL, "_preempt(signum, frame): let the others run."),
-    FN("_start_sysmon", rt_start_sysmon, METH_O, "_start_sysmon(signum)"),
     FN("_get_ident", rt_get_ident, METH_NOARGS, "threading.get_ident, by goroutine."),
     FN("_set_hooks", rt_set_hooks, METH_VARARGS, "_set_hooks(uncaught, deadlock)"),
     FN("_set_future_hooks", future_set_hooks, METH_VARARGS,
@@ -577,9 +570,9 @@ module_exec(PyObject *mod)
         mutex_add_types(mod) < 0 || semaphore_add_types(mod) < 0 || cond_add_types(mod) < 0 ||
         once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
-        pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 ||
-        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || native_add_functions(mod) < 0 ||
-        threads_init() < 0) {
+        pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || procs_add_functions(mod) < 0 ||
+        sysmon_add_functions(mod) < 0 || socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 ||
+        native_add_functions(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

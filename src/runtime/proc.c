@@ -54,10 +54,19 @@ const char *const wait_reason_name[WAIT_REASONS] = {
     [WAIT_THREAD_LOCK] = "threading.Lock.acquire",
     [WAIT_THREAD_RLOCK] = "threading.RLock.acquire",
     [WAIT_SIMPLE_QUEUE] = "queue.SimpleQueue.get",
+    [WAIT_PROC] = "proc",
 };
 
 /* Other work is looked for each so many switches even when the queue is full. */
 #define LOOK_EVERY 61
+
+#ifdef Py_GIL_DISABLED
+#define PROC_SLEEPS(m) procs_sleeps(m)
+#define PROC_WAKES(m) procs_wakes(m)
+#else
+#define PROC_SLEEPS(m) ((void)0)
+#define PROC_WAKES(m) ((void)0)
+#endif
 
 /* ---- ready: the run queue and the inbox ------------------------------------------------ */
 
@@ -66,8 +75,53 @@ void
 m_rouse(M *m)
 {
     if (m != NULL && atomic_exchange(&m->sleeping, false)) {
+        atomic_fetch_add_explicit(&sched.nwakes, 1, memory_order_relaxed);
         netpoll_break(m);
     }
+}
+
+/* Put g, which can run, at the end of m's queue; by m's thread. */
+inline void
+enqueue(M *m, G *g)
+{
+    g->status = G_RUNNABLE;
+#ifdef Py_GIL_DISABLED
+    g->turn = atomic_load_explicit(&m->turn, memory_order_relaxed);
+    atomic_store_explicit(&m->turn, g->turn + 1, memory_order_relaxed);
+    if (!g->started && !g->system) {
+        fresh_put(m, g);
+        return;
+    }
+#endif
+    runq_put(&m->runq, g);
+}
+
+/* Take the first of m's queue; by m's thread. */
+static inline G *
+dequeue(M *m)
+{
+#ifdef Py_GIL_DISABLED
+    if (UNLIKELY(atomic_load_explicit(&m->stop, memory_order_relaxed))) {
+        atomic_store(&m->g0->wake, WAKE_READY);
+        return m->g0;
+    }
+    if (atomic_load_explicit(&m->nfresh, memory_order_relaxed) > 0) {
+        return fresh_or_woken(m);
+    }
+#endif
+    return runq_get(&m->runq);
+}
+
+/* Whether anything stands in m's queue. */
+bool
+has_work(M *m)
+{
+#ifdef Py_GIL_DISABLED
+    if (atomic_load(&m->nfresh) > 0) {
+        return true;
+    }
+#endif
+    return *(G *volatile *)&m->runq.head != NULL;
 }
 
 void
@@ -96,8 +150,7 @@ inbox_drain(M *m)
     }
     while (oldest != NULL) {
         G *next = oldest->schedlink;
-        oldest->status = G_RUNNABLE;
-        runq_put(&m->runq, oldest);
+        enqueue(m, oldest);
         oldest = next;
     }
     return true;
@@ -109,8 +162,7 @@ goready(G *g)
 {
     M *m = g->m;
     if (LIKELY(m == tls_m)) {
-        g->status = G_RUNNABLE;
-        runq_put(&m->runq, g);
+        enqueue(m, g);
     }
     else {
         inbox_put(m, g);
@@ -119,23 +171,20 @@ goready(G *g)
 
 /* ---- the list of all goroutines -------------------------------------------------- */
 
-void
-allgs_add(M *m, G *g)
+static inline void
+link_g(M *m, G *g)
 {
-    LOCK_SCHED();
     g->allprev = NULL;
     g->allnext = m->allgs;
     if (m->allgs != NULL) {
         m->allgs->allprev = g;
     }
     m->allgs = g;
-    UNLOCK_SCHED();
 }
 
-void
-allgs_remove(M *m, G *g)
+static inline void
+unlink_g(M *m, G *g)
 {
-    LOCK_SCHED();
     if (g->allprev != NULL) {
         g->allprev->allnext = g->allnext;
     }
@@ -146,7 +195,31 @@ allgs_remove(M *m, G *g)
         g->allnext->allprev = g->allprev;
     }
     g->allnext = g->allprev = NULL;
-    UNLOCK_SCHED();
+}
+
+void
+allgs_add(M *m, G *g)
+{
+    LOCK(&m->mu);
+    link_g(m, g);
+    UNLOCK(&m->mu);
+}
+
+void
+allgs_remove(M *m, G *g)
+{
+    LOCK(&m->mu);
+    unlink_g(m, g);
+    UNLOCK(&m->mu);
+}
+
+/* An unstarted goroutine gets another M.  The caller holds both their mu. */
+void
+g_move(G *g, M *to)
+{
+    unlink_g(g->m, g);
+    g->m = to;
+    link_g(to, g);
 }
 
 /* ---- idle ------------------------------------------------------------------------- */
@@ -207,6 +280,7 @@ idle(M *m, int64_t *patience)
     G *was = m->curg;
     m->curg = NULL;
     netpoll_open(m);
+    PROC_SLEEPS(m);
     atomic_store(&m->sleeping, true);
     int64_t ns = until_timer(m);
     if (atomic_load(&m->inbox) == NULL && ns > 0 && !all_is_quiet(m)) {
@@ -225,10 +299,23 @@ idle(M *m, int64_t *patience)
         }
     }
     atomic_store(&m->sleeping, false);
-    if (UNLIKELY(atomic_load(&sysmon_asleep)) && m->is_main) {
+    PROC_WAKES(m);
+    if (UNLIKELY(atomic_load(&sysmon_asleep))) {
         sysmon_rouse();
     }
     m->curg = was;
+}
+
+/* Before a sleep, without a GIL: what other Ms have, and what comes just now. */
+static inline bool
+work_is_found(M *m)
+{
+#ifdef Py_GIL_DISABLED
+    return m->proc >= 0 && procs_find_work(m, until_timer(m));
+#else
+    (void)m;
+    return false;
+#endif
 }
 
 /* The next goroutine to run.  Comes back only with one. */
@@ -244,11 +331,11 @@ find_runnable(M *m)
     }
     int64_t patience = HELD_BACK_FIRST;
     for (;;) {
-        G *g = runq_get(&m->runq);
+        G *g = dequeue(m);
         if (LIKELY(g != NULL)) {
             return g;
         }
-        if (!inbox_drain(m) && !timers_run(m)) {
+        if (!inbox_drain(m) && !timers_run(m) && !work_is_found(m)) {
             idle(m, &patience);
         }
     }
@@ -406,8 +493,16 @@ park_check(M *m, G *g)
 
 /* What may have come for g between its park_check and g_will_wait. */
 static inline Wake
-wake_at_once(G *g)
+wake_at_once(M *m, G *g)
 {
+#ifdef Py_GIL_DISABLED
+    if (UNLIKELY(g->exiting) && !g->insists && !pystate_handles(m->ts, sched.goroutine_exit) &&
+        g_claim(g, WAKE_EXCEPTION)) {
+        return WAKE_EXCEPTION;
+    }
+#else
+    (void)m;
+#endif
     if (UNLIKELY(g->pending != NULL) && g_claim(g, WAKE_EXCEPTION)) {
         return WAKE_EXCEPTION;
     }
@@ -432,7 +527,7 @@ end_timer(M *m, G *g)
 Wake
 gopark(M *m, G *g, int64_t timeout, WaitReason why)
 {
-    Wake how = wake_at_once(g);
+    Wake how = wake_at_once(m, g);
     if (UNLIKELY(how != WAKE_NOT_YET)) {
         end_timer(m, g);
         return how;
@@ -440,6 +535,7 @@ gopark(M *m, G *g, int64_t timeout, WaitReason why)
     g->status = G_WAITING;
     g->reason = (uint8_t)why;
     g->nparks++;
+    m->nparks++;
     if (timeout >= 0) {
         g->timer = timer_start(m, timeout, fire_timeout, g);
     }
@@ -463,13 +559,12 @@ gosched(M *m)
     if (yield_check(m, g) < 0) {
         return -1;
     }
-    if (m->runq.head == NULL) { /* who polls with gosched waits for one of these */
+    if (!has_work(m)) { /* who polls with gosched waits for one of these */
         inbox_drain(m);
         netpoll_look(m);
         timers_run(m);
     }
-    runq_put(&m->runq, g);
-    g->status = G_RUNNABLE;
+    enqueue(m, g);
     schedule(m, g);
     if (UNLIKELY(g->pending != NULL)) {
         raise_pending(g);
@@ -490,8 +585,8 @@ gopreempt(M *m)
     inbox_drain(m); /* what waits for a look each so many switches would wait for long */
     netpoll_look(m);
     timers_run(m);
-    runq_put(&m->runq, g);
-    g->status = G_RUNNABLE;
+    atomic_fetch_add_explicit(&sched.npreempts, 1, memory_order_relaxed);
+    enqueue(m, g);
     schedule(m, g);
 }
 
@@ -521,10 +616,8 @@ wait_quiet(M *m)
 void
 torture_switch(M *m)
 {
-    G *g = m->curg;
-    runq_put(&m->runq, g);
-    g->status = G_RUNNABLE;
-    schedule(m, g);
+    enqueue(m, m->curg);
+    schedule(m, m->curg);
 }
 #endif
 
@@ -904,6 +997,10 @@ g_drop_contents(M *m, G *g)
     Py_CLEAR(g->args);
     Py_CLEAR(g->kwnames);
     vars_end(m->ts, &g->ps, &m->vars_now, &m->vars);
+    if (UNLIKELY(g->locks > 0)) { /* in Go its thread would end */
+        m->nlocked--;
+        g->locks = 0;
+    }
     if (m->ts->context != NULL) {
         PyObject *ctx = m->ts->context;
         m->ts->context = NULL;

@@ -10,16 +10,35 @@
  */
 #include "runtime.h"
 
-/* Of the goroutines of `run` (NULL: all) on m: unstarted ones never run,
- * started ones get GoroutineExit. */
-static void
-end_goroutines(M *m, Run *run)
+/* The Ms that goroutines of `run` (NULL: only this thread's own) may be on: call
+ * with NULL first.  Without a GIL any, and the caller holds sched.mu. */
+static M *
+next_place(M *m, Run *run, M *last)
 {
-    GQueue keep = {NULL, NULL};
+#ifdef Py_GIL_DISABLED
+    if (run != NULL) {
+        return last == NULL ? sched.ms : last->next;
+    }
+#endif
+    (void)run;
+    return last == NULL ? m : NULL;
+}
+
+static inline bool
+belongs(G *g, Run *run)
+{
+    return !g->system && (run == NULL || g->run == run);
+}
+
+/* Drop those that have not started: they never run. */
+static void
+discard_unstarted(M *m, Run *run)
+{
+    GQueue keep = {0};
     G *g, *discard = NULL;
     inbox_drain(m);
     while ((g = runq_get(&m->runq)) != NULL) {
-        if (!g->started && !g->system && (run == NULL || g->run == run)) {
+        if (!g->started && belongs(g, run)) {
             g->schedlink = discard;
             discard = g;
         }
@@ -28,29 +47,81 @@ end_goroutines(M *m, Run *run)
         }
     }
     m->runq = keep;
+#ifdef Py_GIL_DISABLED
+    LOCK_SCHED();
+    for (M *at = NULL; (at = next_place(m, run, at)) != NULL;) {
+        while ((g = fresh_take(at, run)) != NULL) {
+            g->schedlink = discard;
+            discard = g;
+        }
+    }
+    UNLOCK_SCHED();
+#endif
     while ((g = discard) != NULL) {
         discard = g->schedlink;
-        g_discard(m, g);
-    }
-    for (g = m->allgs; g != NULL; g = g->allnext) {
-        if (g->exiting || !g->started || g->system || (run != NULL && g->run != run)) {
-            continue;
-        }
-        g->exiting = true; /* raise_pending makes it a GoroutineExit */
-        if (!g->insists && g_claim(g, WAKE_EXCEPTION)) {
-            goready(g);
-        }
+        g_discard(g->m, g);
     }
 }
 
+/* Of the goroutines of `run` (NULL: all on m): unstarted ones never run, started
+ * ones get GoroutineExit. */
+static void
+end_goroutines(M *m, Run *run)
+{
+    discard_unstarted(m, run);
+    LOCK_SCHED();
+    for (M *at = NULL; (at = next_place(m, run, at)) != NULL;) {
+        LOCK(&at->mu);
+        for (G *g = at->allgs; g != NULL; g = g->allnext) {
+            if (g->exiting || !g->started || !belongs(g, run)) {
+                continue;
+            }
+            g->exiting = true; /* raise_pending makes it a GoroutineExit */
+            if (!g->insists && g_claim(g, WAKE_EXCEPTION)) {
+                goready(g);
+            }
+        }
+        UNLOCK(&at->mu);
+    }
+    UNLOCK_SCHED();
+}
+
+/* A new reference to one that is not dead, or NULL. */
 static G *
 first_to_end(M *m, Run *run)
 {
-    G *g = m->allgs;
-    while (g != NULL && (g->system || (run != NULL && g->run != run))) {
-        g = g->allnext;
+    G *found = NULL;
+    LOCK_SCHED();
+    for (M *at = NULL; found == NULL && (at = next_place(m, run, at)) != NULL;) {
+        LOCK(&at->mu);
+        G *g = at->allgs;
+        while (g != NULL && !belongs(g, run)) {
+            g = g->allnext;
+        }
+        found = (G *)Py_XNewRef((PyObject *)g);
+        UNLOCK(&at->mu);
     }
-    return g;
+    UNLOCK_SCHED();
+    return found;
+}
+
+#define LOOK_AGAIN ((int64_t)1000 * 1000)
+
+/* Have g end, and wait for that.  -1 with what is raised here meanwhile. */
+static int
+see_it_end(M *m, G *g, Run *run)
+{
+    if (g->started && g->exiting) {
+        return join(m, g, -1, WAIT_RUN);
+    }
+    if (run == NULL) {
+        hand_over_unstarted(m);
+    }
+    end_goroutines(m, run);
+    if (!g->exiting && g->status != G_DEAD && run != NULL) {
+        return sleep_ns(m, LOOK_AGAIN); /* it is just coming to another thread */
+    }
+    return 0;
 }
 
 /* Wait until all of run's goroutines have ended.  A Panic of one of them is
@@ -61,13 +132,9 @@ wait_for_each_end(M *m, Run *run)
     PyObject *panic = NULL;
     G *g;
     while ((g = first_to_end(m, run)) != NULL) {
-        if (!g->started || !g->exiting) {
-            if (run == NULL) {
-                hand_over_unstarted(m);
-            }
-            end_goroutines(m, run);
-        }
-        else if (join(m, g, -1, WAIT_RUN) < 0) {
+        int r = see_it_end(m, g, run);
+        Py_DECREF(g);
+        if (r < 0) {
             if (!PyErr_ExceptionMatches(sched.panic)) {
                 break;
             }

@@ -106,6 +106,7 @@ typedef enum {
     WAIT_THREAD_LOCK,
     WAIT_THREAD_RLOCK,
     WAIT_SIMPLE_QUEUE,
+    WAIT_PROC,
     WAIT_REASONS
 } WaitReason;
 
@@ -158,8 +159,9 @@ struct G {
     uint8_t reason;        /* WaitReason, valid while G_WAITING */
     bool started : 1;      /* owns a slice of m's stack */
     bool in_call : 1;      /* in C code that must not be preempted where it looks for signals */
+    uint8_t locks : 6;     /* calls of lock_os_thread not undone yet */
     bool thread_main;      /* the own G of an OS thread, or a forked child's main */
-    bool exiting;          /* run() is over: GoroutineExit at each park */
+    _Atomic(bool) exiting; /* run() is over: GoroutineExit at each park */
     bool system;           /* started by the runtime; not counted, not listed */
     bool insists;          /* neither scopes nor run()'s end end its waits; by mu */
     Lock mu;               /* guards joiners, pending, the chain of scopes */
@@ -190,7 +192,10 @@ struct G {
     Run *run;            /* counted reference */
     PyObject *waitgroup; /* owned: done() when the function ends, or NULL */
     PyObject *weakrefs;
-    G *allnext, *allprev; /* m->allgs; guarded by sched.mu */
+    G *allnext, *allprev; /* m->allgs; guarded by m->mu */
+#ifdef Py_GIL_DISABLED
+    uint32_t turn; /* its place in its M's order: runq and fresh are one queue in two parts */
+#endif
 };
 
 struct Run {
@@ -201,6 +206,7 @@ struct Run {
 
 typedef struct {
     G *head, *tail;
+    uint32_t n;
 } GQueue;
 
 /* ---- Timers -------------------------------------------------------------------- */
@@ -228,13 +234,38 @@ typedef struct {
 
 /* ---- Threads -------------------------------------------------------------------- */
 
+/* What sysmon knows of an M. */
+typedef struct {
+    _Atomic(uint64_t) nswitch; /* the M's when it last looked */
+    _Atomic(int64_t) since;    /* when the M began what it does now, or last answered */
+    _Atomic(int64_t) stuck;    /* ns that its goroutine has not answered */
+    _Atomic(bool) poked;       /* it is to answer between two bytecodes; reset by that */
+    _Atomic(bool) may_leave;   /* and then to let others run */
+    _Atomic(bool) told;        /* the watchdog has spoken of it */
+} Watch;
+
 struct M {
     PyThreadState *ts;
     G *curg;    /* the running G; NULL while the thread looks for work */
     G *loaded;  /* whose interpreter state is in ts; NULL: a dead one's */
     G *g0;      /* the thread's own goroutine: "main" in the main thread */
     char *base; /* goroutines run below this address */
-    GQueue runq;
+    GQueue runq; /* woken goroutines; with a GIL unstarted ones too */
+#ifdef Py_GIL_DISABLED
+    GQueue fresh;                 /* unstarted ones, that other Ms may take; guarded by mu */
+    _Atomic(uint32_t) nfresh;     /* its length; written under mu */
+    _Atomic(uint32_t) fresh_turn; /* its first one's turn; written under mu */
+    _Atomic(uint32_t) turn;       /* the next one to give; written by its thread */
+    uint32_t mark_turn;           /* procs.c's: what had a lower turn was there at marked; */
+    int64_t marked;               /* guarded by sched.mu; 0: not marked */
+#endif
+    int proc;              /* 0: main, n: started by the runtime, -1: the program's own thread */
+    _Atomic(bool) surplus; /* starts no goroutine: there are GOMAXPROCS others */
+    _Atomic(bool) stop;    /* to end: the process does */
+    bool resting;          /* sleeps, as procs.c counts; guarded by sched.mu */
+    int nlocked;           /* goroutines that called lock_os_thread: none is started here */
+    Lock mu;               /* guards allgs and fresh */
+    Watch watch;
     uint32_t tick;      /* searches for work */
     uint32_t look_tick; /* of the last deadlock report that was asked for */
     bool in_gc;     /* the collector runs on this thread: no switching */
@@ -265,9 +296,9 @@ struct M {
     void *arenas[16]; /* cached 16 KiB data stack chunks */
     int narenas;
 
-    G *allgs; /* every G of this M that is not dead; guarded by sched.mu */
+    G *allgs; /* every G of this M that is not dead; guarded by mu */
     M *next;  /* sched.ms; guarded by sched.mu */
-    uint64_t nswitch;
+    uint64_t nswitch, nparks; /* how often, for schedtrace */
 };
 
 /* Counters that only threads with the GIL change need no locked instruction,
@@ -294,9 +325,13 @@ count_relaxed(_Atomic(int64_t) *counter, int64_t n)
 #define UNLOCK_SCHED() ((void)0)
 #endif
 
+/* The list of Ms is read by sysmon, which has no GIL. */
+#define LOCK_MS() pthread_mutex_lock(&sched.mu)
+#define UNLOCK_MS() pthread_mutex_unlock(&sched.mu)
+
 /* What the process has once. */
 typedef struct {
-    pthread_mutex_t mu; /* guards ms, allgs lists, m counts; a leaf */
+    pthread_mutex_t mu; /* guards ms and quiet; taken before an M's mu or pollmu */
     M *ms;
     M *main; /* M of Python's main thread, made at import */
     G *maing;
@@ -306,6 +341,7 @@ typedef struct {
     WaitQ quiet; /* wait until nothing can run; guarded by mu */
     _Atomic(int64_t) npollwait;      /* goroutines that wait for a descriptor */
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
+    _Atomic(uint64_t) npreempts, nwakes, nsteals, ncollections; /* for schedtrace */
     bool finalizing;
     bool vars_apart;  /* `threading` is patched: goroutines have ThreadVars of their own */
     bool traced; /* threading.settrace or setprofile was called: begin_trace is called */
@@ -319,6 +355,7 @@ typedef struct {
     PyObject *set_running_loop; /* asyncio's, once it is patched: 3.11, 3.12 */
     PyObject *run_signals;     /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
+    PyObject *report_stuck;    /* (goroutine, seconds, frames) -> None: the watchdog's */
 } Sched;
 
 extern HIDDEN Sched sched;
@@ -336,6 +373,7 @@ HIDDEN int join(M *m, G *g, int64_t ns, WaitReason why);
 HIDDEN Wake gopark(M *m, G *g, int64_t timeout, WaitReason why);
 HIDDEN void goready(G *g);
 HIDDEN void m_rouse(M *m);
+HIDDEN void g_move(G *g, M *to);
 HIDDEN int gosched(M *m);
 HIDDEN void gopreempt(M *m);
 HIDDEN void start_system(M *m, PyObject *fn);
@@ -353,11 +391,36 @@ HIDDEN void waitq_wake_all(WaitQ *q, G **wake);
 HIDDEN void goready_all(G *wake);
 HIDDEN void inbox_put(M *m, G *g);
 HIDDEN bool inbox_drain(M *m);
+HIDDEN bool has_work(M *m);
+HIDDEN void enqueue(M *m, G *g);
 HIDDEN void allgs_add(M *m, G *g);
 HIDDEN void allgs_remove(M *m, G *g);
 HIDDEN void g_discard(M *m, G *g);
 HIDDEN void g_mark_dead(G *g);
 HIDDEN void run_release(Run *run);
+
+/* ---- procs.c: many Ms ---------------------------------------------------------------------- */
+
+#define PROCS_MOST 1024
+#define LOCKS_MOST 63
+HIDDEN int procs_set(int n);
+HIDDEN bool procs_shared(void);
+HIDDEN int procs_spinning(void);
+HIDDEN int queue_length(M *m);
+HIDDEN int procs_add_functions(PyObject *mod);
+HIDDEN void procs_stop(void);
+HIDDEN void procs_after_fork(void);
+#ifdef Py_GIL_DISABLED
+extern HIDDEN _Atomic(int) procs_helpers; /* Ms that could come and take work */
+HIDDEN void fresh_put(M *m, G *g);
+HIDDEN G *fresh_or_woken(M *m);
+HIDDEN G *fresh_take(M *m, Run *run);
+HIDDEN void procs_wake(void);
+HIDDEN void procs_compensate(int stuck);
+HIDDEN bool procs_find_work(M *m, int64_t ns);
+HIDDEN void procs_sleeps(M *m);
+HIDDEN void procs_wakes(M *m);
+#endif
 
 /* ---- run.c, thread.c ------------------------------------------------------------------- */
 
@@ -529,6 +592,7 @@ runq_put(GQueue *q, G *g)
         q->head = g;
     }
     q->tail = g;
+    q->n++;
 }
 
 static inline G *
@@ -537,6 +601,7 @@ runq_get(GQueue *q)
     G *g = q->head;
     if (g != NULL) {
         q->head = g->schedlink;
+        q->n--;
         if (q->head == NULL) {
             q->tail = NULL;
         }
@@ -637,13 +702,16 @@ HIDDEN int netpoll_sleep(M *m, int64_t ns);
 HIDDEN void netpoll_break(M *m);
 HIDDEN void netpoll_close(M *m);
 
-/* ---- sysmon.c: preemption ------------------------------------------------------------------ */
+/* ---- sysmon.c: preemption, the watchdog, schedtrace ------------------------------------------ */
 
 extern HIDDEN _Atomic(bool) sysmon_asleep;
 HIDDEN void sysmon_rouse(void);
-HIDDEN int sysmon_start(int signum);
+HIDDEN int sysmon_need(void);
 HIDDEN void sysmon_stop(void);
 HIDDEN void sysmon_after_fork(void);
+HIDDEN bool sysmon_is(PyThreadState *ts);
+HIDDEN int sysmon_poked(void *unused);
+HIDDEN int sysmon_add_functions(PyObject *mod);
 
 /* ---- chan.c, select.c ------------------------------------------------------------------- */
 

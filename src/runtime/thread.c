@@ -59,6 +59,7 @@ m_alloc(PyThreadState *ts)
         free(m);
         return NULL;
     }
+    m->proc = -1;
     G *g = m->g0;
     g->m = m;
     g->sg.g = g;
@@ -86,16 +87,17 @@ m_bind(M *m)
 static void
 m_link(M *m)
 {
-    LOCK_SCHED();
+    LOCK_MS();
     m->next = sched.ms;
     sched.ms = m;
-    UNLOCK_SCHED();
+    UNLOCK_MS();
 }
 
 static void
 m_make_main(M *m)
 {
     m->is_main = true;
+    m->proc = 0;
     m->g0->id = 1;
     sched.main = m;
     sched.maing = m->g0;
@@ -166,24 +168,42 @@ m_free(M *m)
     free(m);
 }
 
+static void
+hand_over(G *g)
+{
+    M *from = g->m, *to = sched.main;
+    LOCK(from < to ? &from->mu : &to->mu);
+    LOCK(from < to ? &to->mu : &from->mu);
+    g_move(g, to);
+    UNLOCK(&from->mu);
+    UNLOCK(&to->mu);
+    inbox_put(to, g);
+}
+
 /* Hand what has not started to the main thread. */
 void
 hand_over_unstarted(M *m)
 {
+    if (m == sched.main) {
+        return;
+    }
     inbox_drain(m);
-    GQueue keep = {NULL, NULL};
+    GQueue keep = {0};
     G *g;
     while ((g = runq_get(&m->runq)) != NULL) {
         if (g->started || sched.main == NULL) {
             runq_put(&keep, g);
-            continue;
         }
-        allgs_remove(m, g);
-        g->m = sched.main;
-        allgs_add(sched.main, g);
-        inbox_put(sched.main, g);
+        else {
+            hand_over(g);
+        }
     }
     m->runq = keep;
+#ifdef Py_GIL_DISABLED
+    while (sched.main != NULL && (g = fresh_take(m, NULL)) != NULL) {
+        hand_over(g);
+    }
+#endif
 }
 
 /* A thread ends: called by CPython with the thread state still usable. */
@@ -203,13 +223,13 @@ thread_exit(M *m)
     timer_funcs_hand_over(m);
     g_mark_dead(m->g0);
     ended_thread = m->ts->id;
-    LOCK_SCHED();
+    LOCK_MS();
     M **link = &sched.ms;
     while (*link != m) {
         link = &(*link)->next;
     }
     *link = m->next;
-    UNLOCK_SCHED();
+    UNLOCK_MS();
     m_free(m);
     if (raised != NULL) {
         set_raised(raised);
@@ -249,12 +269,22 @@ threads_after_fork(void)
     }
     mine->next = NULL;
     sched.ms = mine;
-    mine->runq = (GQueue){NULL, NULL};
+    mine->runq = (GQueue){0};
     atomic_store(&mine->inbox, NULL);
     netpoll_close(mine); /* its epoll instance is the parent's too */
     atomic_store(&sched.npollwait, 0);
     atomic_store(&mine->sleeping, false);
     mine->allgs = NULL;
+    memset(&mine->mu, 0, sizeof(mine->mu));
+#ifdef Py_GIL_DISABLED
+    mine->fresh = (GQueue){0};
+    atomic_store(&mine->nfresh, 0);
+    mine->marked = 0;
+#endif
+    mine->resting = false;
+    atomic_store(&mine->surplus, false);
+    mine->proc = 0;
+    mine->nlocked = caller->locks > 0;
     mine->is_main = true;
     sched.main = mine;
     sched.maing = caller;

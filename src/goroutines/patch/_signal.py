@@ -19,10 +19,8 @@ from typing import Any
 
 from goroutines import _runtime
 from goroutines._runtime import blocking, gosched
+from goroutines._watchdog import preemption_signal, set_preemption
 from goroutines.patch import _registry
-
-# A signal that only the runtime trips: the last but one, or what Go takes for this.
-PREEMPT = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else signal.SIGURG
 
 
 class _Delivery:
@@ -58,17 +56,17 @@ def _getsignal(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _wrap_present_handlers() -> None:
+    ours = _runtime._poked
     for signum in signal.valid_signals():
         handler = signal.getsignal(signum)
-        if callable(handler) and not isinstance(handler, _Delivery):
+        if callable(handler) and not isinstance(handler, _Delivery) and handler is not ours:
             with contextlib.suppress(ValueError):  # not the main thread
                 _registry.original(signal, "signal")(signum, _Delivery(handler))
 
 
 def _start_preemption() -> None:
-    with contextlib.suppress(ValueError):  # not the main thread
-        _registry.original(signal, "signal")(PREEMPT, _runtime._preempt)
-        _runtime._start_sysmon(PREEMPT)
+    with contextlib.suppress(ValueError):  # 3.11, and not the main thread
+        set_preemption(True)
 
 
 # ---- waiting for a signal -----------------------------------------------------------------
@@ -94,9 +92,10 @@ def _pause(original: Callable[[], None]) -> Callable[[], None]:
 
 def _wait_for_byte(reader: int, pass_on_to: int) -> None:
     came = b""
+    preempt = preemption_signal()
     while not came:
         _runtime._wait_fds([(reader, 1)])
-        came = bytes(signum for signum in os.read(reader, 512) if signum != PREEMPT)
+        came = bytes(signum for signum in os.read(reader, 512) if signum != preempt)
     if pass_on_to != -1:  # whose wake-up descriptor we took away meanwhile
         with contextlib.suppress(OSError):
             os.write(pass_on_to, came)
