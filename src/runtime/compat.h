@@ -234,7 +234,12 @@ static inline bool
 call_soon(PyThreadState *ts, bool is_main, int (*fn)(void *))
 {
     if (is_main) {
-        return Py_AddPendingCall(fn, NULL) == 0;
+        bool ok = Py_AddPendingCall(fn, NULL) == 0;
+#if PY_VERSION_HEX < 0x030D0000
+        /* It asks whether the calling thread may run them, and then does nothing more. */
+        _Py_atomic_store_relaxed(&ts->interp->ceval.eval_breaker, 1);
+#endif
+        return ok;
     }
     struct _ceval_state *ceval = &ts->interp->ceval;
     if (!pending_push(&ceval->pending, fn)) {
@@ -266,29 +271,33 @@ call_soon_is_over(PyThreadState *ts)
     PENDING_UNLOCK(p);
 }
 
-#ifdef Py_GIL_DISABLED
-/* Take back the last call, if it is fn and has not begun. */
-static inline void
-call_soon_withdraw(PyThreadState *ts, int (*fn)(void *))
-{
-    struct _pending_calls *p = &ts->interp->ceval.pending;
-    PENDING_LOCK(p);
-    int last = (p->next + PENDING_SLOTS - 1) % PENDING_SLOTS;
-    if (p->npending > 0 && p->calls[last].func == fn) {
-        p->next = last;
-        __atomic_store_n(&p->npending, p->npending - 1, __ATOMIC_RELAXED);
-        if (p->npending == 0) {
-            _Py_atomic_and_uintptr(&ts->eval_breaker, ~(uintptr_t)_PY_CALLS_TO_DO_BIT);
-        }
-    }
-    PENDING_UNLOCK(p);
-}
-#endif
 #else
 #define call_soon_is_over(ts) ((void)(ts)) /* 3.11 uses trip_signal */
 #endif
 
 #ifdef Py_GIL_DISABLED
+/* In a forked child.  Another thread may have been about to stop the world: CPython lets
+ * it wait for the fork with this lock in its hands, and does not free it. */
+static inline void
+free_stop_lock(PyInterpreterState *interp)
+{
+    memset(&interp->stoptheworld.mutex, 0, sizeof(interp->stoptheworld.mutex));
+}
+
+/* Ask the thread of ts for a sign of life: it does what this bit of its own stands for
+ * (nothing, if no object is queued) between two bytecodes, and takes the bit away. */
+static inline void
+ping(PyThreadState *ts)
+{
+    _Py_atomic_or_uintptr(&ts->eval_breaker, _PY_EVAL_EXPLICIT_MERGE_BIT);
+}
+
+static inline bool
+has_answered(PyThreadState *ts)
+{
+    return (_Py_atomic_load_uintptr(&ts->eval_breaker) & _PY_EVAL_EXPLICIT_MERGE_BIT) == 0;
+}
+
 /* Whether the thread of ts is in C code that needs no Python, as a guess. */
 static inline bool
 is_detached(PyThreadState *ts)
@@ -297,14 +306,14 @@ is_detached(PyThreadState *ts)
 }
 #endif
 
-/* Whether the thread of ts would run if another one let go of the GIL: a guess,
- * from any thread. */
+/* Whether the thread of ts would run if another one let go of the GIL, or went on
+ * with the world: a guess, from any thread. */
 static inline bool
-waits_for_gil(PyThreadState *ts)
+is_held_up(PyThreadState *ts)
 {
 #ifdef Py_GIL_DISABLED
-    (void)ts;
-    return false;
+    const struct _stoptheworld_state *stw = &ts->interp->stoptheworld;
+    return *(const volatile bool *)&stw->requested || *(const volatile bool *)&stw->world_stopped;
 #else
 #if PY_VERSION_HEX < 0x030C0000
     struct _gil_runtime_state *gil = &_PyRuntime.ceval.gil;
@@ -319,6 +328,22 @@ waits_for_gil(PyThreadState *ts)
     bool locked = *(volatile int *)&gil->locked != 0;
 #endif
     return locked && holder != (uintptr_t)ts;
+#endif
+}
+
+/* Whether the thread of ts is in code that could use Python, and so will come back to
+ * it by itself: a guess, from any thread. */
+static inline bool
+holds_gil(PyThreadState *ts)
+{
+#ifdef Py_GIL_DISABLED
+    return !is_detached(ts);
+#elif PY_VERSION_HEX < 0x030C0000
+    return (void *)_Py_atomic_load_relaxed(&_PyRuntime.gilstate.tstate_current) == ts;
+#elif PY_VERSION_HEX < 0x030D0000
+    return ts->_status.active;
+#else
+    return *(volatile int *)&ts->state == _Py_THREAD_ATTACHED;
 #endif
 }
 

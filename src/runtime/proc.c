@@ -121,7 +121,7 @@ has_work(M *m)
         return true;
     }
 #endif
-    return *(G *volatile *)&m->runq.head != NULL;
+    return *(G *volatile *)&m->runq.head != NULL || *(G *volatile *)&m->hogs.head != NULL;
 }
 
 void
@@ -328,6 +328,9 @@ find_runnable(M *m)
         if (m->timers.n > 0) {
             timers_run(m);
         }
+        if (m->hogs.head != NULL) {
+            return runq_get(&m->hogs);
+        }
     }
     int64_t patience = HELD_BACK_FIRST;
     for (;;) {
@@ -335,7 +338,13 @@ find_runnable(M *m)
         if (LIKELY(g != NULL)) {
             return g;
         }
-        if (!inbox_drain(m) && !timers_run(m) && !work_is_found(m)) {
+        if (inbox_drain(m) || timers_run(m)) {
+            continue;
+        }
+        if (m->hogs.head != NULL) {
+            return runq_get(&m->hogs);
+        }
+        if (!work_is_found(m)) {
             idle(m, &patience);
         }
     }
@@ -586,7 +595,8 @@ gopreempt(M *m)
     netpoll_look(m);
     timers_run(m);
     atomic_fetch_add_explicit(&sched.npreempts, 1, memory_order_relaxed);
-    enqueue(m, g);
+    g->status = G_RUNNABLE;
+    runq_put(&m->hogs, g);
     schedule(m, g);
 }
 

@@ -15,8 +15,7 @@
  *     each `gap`, which grows when those who came found nothing.  An M that
  *     took some brings the next.  sysmon looks each turn whether anything was
  *     forgotten, and lets a further M in for each that is stuck in a C call.
- *   - Main takes from procs, not from threads of the program's: these may wait
- *     for main in a way that the runtime does not see.
+ *   - Nobody takes from a thread of the program's own, whose goroutines end with it.
  *
  * Rejected: Go's lock-free ring.  A goroutine's start costs two uncontended
  * locks of one byte here, some 5 ns each, and order, listing and run()'s end
@@ -104,7 +103,7 @@ fresh_put(M *m, G *g)
     LOCK(&m->mu);
     fresh_append(m, g);
     UNLOCK(&m->mu);
-    if (UNLIKELY(atomic_load_explicit(&procs_helpers, memory_order_relaxed) > 0)) {
+    if (UNLIKELY(atomic_load_explicit(&procs_helpers, memory_order_relaxed) > 0) && m->proc >= 0) {
         procs_wake();
     }
 }
@@ -118,7 +117,7 @@ fresh_or_woken(M *m)
         hand_over_unstarted(m);
         return runq_get(&m->runq);
     }
-    if (UNLIKELY(m->nlocked > 0) && procs.limit > 1) {
+    if (UNLIKELY(m->nlocked > 0) && procs.limit > 1 && m->proc >= 0) {
         return runq_get(&m->runq); /* the others will take them */
     }
     LOCK(&m->mu);
@@ -218,7 +217,7 @@ proc_work(M *m)
     G *g = m->g0;
     g_will_wait(g);
     gopark(m, g, -1, WAIT_PROC);
-    LOCK_SCHED(); /* what still lives here is left as it is, as main's is */
+    LOCK_SCHED();
     M **link = &sched.ms;
     while (*link != m) {
         link = &(*link)->next;
@@ -322,7 +321,7 @@ procs_compensate(int stuck)
         set_limit(procs.max + stuck);
     }
     for (M *m = sched.ms; m != NULL; m = m->next) {
-        lies = lies || nfresh(m) > 0;
+        lies = lies || (m->proc >= 0 && nfresh(m) > 0);
     }
     UNLOCK_SCHED();
     if (lies && atomic_load(&procs_helpers) > 0 && !atomic_load(&somebody_spins)) {
@@ -335,7 +334,7 @@ procs_compensate(int stuck)
 static inline bool
 may_take(M *m, M *from)
 {
-    return from != m && nfresh(from) > 0 && (from->proc >= 0 || !m->is_main);
+    return from != m && nfresh(from) > 0 && from->proc >= 0;
 }
 
 /* Whether something in v's queue has waited for long enough.  sched.mu is held. */
@@ -530,6 +529,7 @@ procs_stop(void)
 void
 procs_after_fork(void)
 {
+    free_stop_lock(PyInterpreterState_Get());
     pthread_cond_init(&procs.ended, NULL);
     procs.nstarted = procs.nresting = procs.nspinning = 0;
     atomic_store(&somebody_spins, false);
@@ -601,7 +601,7 @@ queue_length(M *m)
 #ifdef Py_GIL_DISABLED
     n = nfresh(m);
 #endif
-    return (int)(n + *(volatile uint32_t *)&m->runq.n);
+    return (int)(n + *(volatile uint32_t *)&m->runq.n + *(volatile uint32_t *)&m->hogs.n);
 }
 
 /* ---- for Python --------------------------------------------------------------------------------- */

@@ -242,15 +242,18 @@ typedef struct {
     _Atomic(bool) poked;       /* it is to answer between two bytecodes; reset by that */
     _Atomic(bool) may_leave;   /* and then to let others run */
     _Atomic(bool) told;        /* the watchdog has spoken of it */
+    int64_t cpu;               /* that its thread had used at the last look; sysmon's */
 } Watch;
 
 struct M {
     PyThreadState *ts;
+    pthread_t thread;
     G *curg;    /* the running G; NULL while the thread looks for work */
     G *loaded;  /* whose interpreter state is in ts; NULL: a dead one's */
     G *g0;      /* the thread's own goroutine: "main" in the main thread */
     char *base; /* goroutines run below this address */
     GQueue runq; /* woken goroutines; with a GIL unstarted ones too */
+    GQueue hogs; /* preempted ones: when nobody else can run, and now and then */
 #ifdef Py_GIL_DISABLED
     GQueue fresh;                 /* unstarted ones, that other Ms may take; guarded by mu */
     _Atomic(uint32_t) nfresh;     /* its length; written under mu */

@@ -27,6 +27,12 @@
 #include <stdio.h>
 #include <time.h>
 
+#ifdef Py_GIL_DISABLED
+#define WITH_GIL false
+#else
+#define WITH_GIL true
+#endif
+
 #define TURN ((int64_t)10 * 1000000)
 #define LONG_TURN ((int64_t)50 * 1000000) /* when nothing changes for a while */
 #define LONG_AFTER 100
@@ -116,9 +122,35 @@ sysmon_rouse(void)
     pthread_mutex_unlock(&sysmon.mu);
 }
 
+/* Nanoseconds, or 0: the watchdog is off. */
+static inline int64_t
+watch_limit(void)
+{
+    return atomic_load(&sysmon.preempt) ? atomic_load(&sysmon.watch) : 0;
+}
+
 /* ---- a poke ------------------------------------------------------------------------------ */
 
 static void report(G *g, int64_t ns);
+
+/* Threads take their calls from one queue, and who does that first takes the others'
+ * notice that there are any; it is given back before this thread goes on elsewhere,
+ * and leaves the others' calls in the queue. */
+static void
+notify_others(M *self)
+{
+#ifdef Py_GIL_DISABLED
+    LOCK_MS();
+    for (M *m = sched.ms; m != NULL; m = m->next) {
+        if (m != self && !m->is_main && atomic_load(&m->watch.poked)) {
+            call_soon(m->ts, false, sysmon_poked);
+        }
+    }
+    UNLOCK_MS();
+#else
+    (void)self;
+#endif
+}
 
 /* In the thread that was poked, between two bytecodes. */
 int
@@ -135,52 +167,26 @@ sysmon_poked(void *unused)
         return 0; /* meant for another goroutine, or thread */
     }
     call_soon_is_over(m->ts); /* others are poked before this one is back */
-    int64_t limit = atomic_load(&sysmon.watch), stuck = atomic_exchange(&w->stuck, 0);
+    int64_t limit = watch_limit(), stuck = atomic_exchange(&w->stuck, 0);
     atomic_store(&w->since, nanotime());
-    if (limit > 0 && stuck >= limit && !atomic_exchange(&w->told, true) && m->curg != NULL) {
+    bool same = m->curg != NULL && m->nswitch == atomic_load(&w->nswitch);
+    if (same && limit > 0 && stuck >= limit && !atomic_exchange(&w->told, true)) {
         report(m->curg, stuck);
     }
     if (leave) {
         atomic_store(&w->nswitch, m->nswitch + 1); /* the next one's turn begins now */
+        notify_others(m);
         gopreempt(m);
     }
     return 0;
 }
 
-#ifdef Py_GIL_DISABLED
-#define ANSWER_WITHIN 10 /* times 20 us */
-
-/* Threads have one queue in common and take each other's: so one at a time. */
-static void
-poke_proc(M *m)
-{
-    struct timespec moment = {0, 20000};
-    if (is_detached(m->ts)) {
-        return; /* in a call that waits: it would not answer */
-    }
-    if (call_soon(m->ts, false, sysmon_poked)) {
-        for (int i = 0; i < ANSWER_WITHIN && atomic_load(&m->watch.poked); i++) {
-            nanosleep(&moment, NULL);
-        }
-        call_soon_withdraw(m->ts, sysmon_poked);
-    }
-}
-#endif
-
 static void
 poke(M *m)
 {
 #if PY_VERSION_HEX < 0x030C0000
-    if (m->is_main) {
-        trip_signal(sysmon.signum);
-    }
+    trip_signal(sysmon.signum);
 #else
-#ifdef Py_GIL_DISABLED
-    if (!m->is_main) {
-        poke_proc(m);
-        return;
-    }
-#endif
     call_soon(m->ts, m->is_main, sysmon_poked);
 #endif
 }
@@ -218,18 +224,52 @@ begin_anew(M *m, uint64_t nswitch, int64_t now)
     atomic_store(&w->since, now);
 }
 
-/* What m's goroutine has of the time since the last look, which it did not answer. */
+/* Whether m's goroutine has shown since the last look that it is in no C call. */
+static inline bool
+is_alive(M *m)
+{
+#ifdef Py_GIL_DISABLED
+    return has_answered(m->ts);
+#else
+    return !atomic_load(&m->watch.poked);
+#endif
+}
+
+/* Whether m's thread could do nothing, since others had the processors. */
+static bool
+is_starved(M *m)
+{
+#ifdef __APPLE__
+    (void)m;
+    return false;
+#else
+    struct timespec ts;
+    clockid_t clock;
+    if (pthread_getcpuclockid(m->thread, &clock) != 0 || clock_gettime(clock, &ts) != 0) {
+        return false;
+    }
+    int64_t used = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec, before = m->watch.cpu;
+    m->watch.cpu = used;
+    return holds_gil(m->ts) && used - before < TURN / 4;
+#endif
+}
+
+/* Time that it has shown nothing for. */
 static void
 count_stuck(M *m, int64_t now)
 {
-    if (!m->in_gc && !waits_for_gil(m->ts)) {
-        atomic_fetch_add(&m->watch.stuck, now - sysmon.looked);
+    if (is_alive(m)) {
+        atomic_store(&m->watch.stuck, 0);
+    }
+    else if (!m->in_gc && !is_held_up(m->ts) && !is_starved(m)) {
+        int64_t ns = now - sysmon.looked; /* if the whole machine stood still, a turn */
+        atomic_fetch_add(&m->watch.stuck, ns < 2 * TURN ? ns : 2 * TURN);
     }
 }
 
 /* True: it is in a C call for so long that the watchdog is to speak. */
 static bool
-look_at(M *m, int64_t now, bool *stuck)
+look_at(M *m, int64_t now, bool *is_stuck)
 {
     Watch *w = &m->watch;
     uint64_t nswitch = *(volatile uint64_t *)&m->nswitch;
@@ -237,28 +277,24 @@ look_at(M *m, int64_t now, bool *stuck)
         begin_anew(m, nswitch, now);
         return false;
     }
-    int64_t limit = atomic_load(&sysmon.watch), since = now - atomic_load(&w->since);
-    bool watched = atomic_load(&sysmon.preempt) && limit > 0;
-    bool leave = atomic_load(&sysmon.preempt) && since >= TURN / 2 && others_wait(m);
-    if (atomic_load(&w->poked)) {
-        count_stuck(m, now);
-    }
+    count_stuck(m, now);
 #ifdef Py_GIL_DISABLED
-    bool look = procs_shared() && since >= 2 * TURN; /* is it in a C call? */
-#else
-    bool look = false;
+    ping(m->ts);
 #endif
-    if (leave) {
+    int64_t limit = watch_limit(), stuck = atomic_load(&w->stuck);
+    int64_t since = now - atomic_load(&w->since);
+    if (atomic_load(&sysmon.preempt) && since >= TURN / 2 && others_wait(m)) {
         atomic_store(&w->may_leave, true);
     }
-    if (can_be_poked(m) &&
-        (leave || atomic_load(&w->poked) || look || (watched && since >= limit))) {
+    bool ask =
+        atomic_load(&w->may_leave) || (limit > 0 && (WITH_GIL || stuck > 0) && since >= limit);
+    if (ask && can_be_poked(m)) {
         atomic_store(&w->poked, true);
         poke(m);
     }
-    *stuck = atomic_load(&w->poked) && atomic_load(&w->stuck) >= TURN;
-    return watched && atomic_load(&w->poked) && atomic_load(&w->stuck) >= limit &&
-           !atomic_load(&w->told);
+    *is_stuck = stuck >= TURN;
+    return limit > 0 && stuck >= limit && atomic_load(&w->poked) && !atomic_load(&w->told) &&
+           !holds_gil(m->ts);
 }
 
 /* ---- the watchdog ---------------------------------------------------------------------------- */
@@ -390,10 +426,10 @@ look_at_all(int64_t now)
     }
     int64_t since = suspect != NULL ? atomic_load(&suspect->watch.stuck) : 0;
     UNLOCK_MS();
+    sysmon.looked = now;
 #ifdef Py_GIL_DISABLED
     procs_compensate(stuck);
 #endif
-    sysmon.looked = now;
     if (suspect != NULL) {
         report_other(suspect, since);
     }

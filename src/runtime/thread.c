@@ -81,6 +81,7 @@ m_bind(M *m)
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     m->base = (char *)((here - BASE_MARGIN) & ~(uintptr_t)63);
     m->c_depth_left = pystate_c_left(m->ts);
+    m->thread = pthread_self();
     tls_m = m;
 }
 
@@ -210,8 +211,8 @@ hand_over_unstarted(M *m)
 void
 thread_exit(M *m)
 {
-    if (sched.finalizing) {
-        return;
+    if (sched.finalizing || atomic_load(&m->stop)) {
+        return; /* what still lives here is left as it is */
     }
     PyObject *raised = take_raised();
     hand_over_unstarted(m);
@@ -269,7 +270,7 @@ threads_after_fork(void)
     }
     mine->next = NULL;
     sched.ms = mine;
-    mine->runq = (GQueue){0};
+    mine->runq = mine->hogs = (GQueue){0};
     atomic_store(&mine->inbox, NULL);
     netpoll_close(mine); /* its epoll instance is the parent's too */
     atomic_store(&sched.npollwait, 0);
