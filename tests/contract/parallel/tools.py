@@ -27,7 +27,19 @@ from goroutines import Goroutine, go, runtime
 from ...conftest import FREE_THREADED, SCALE, Finished, scaled
 from ..patch.tools import run
 
-__all__ = ["PARALLEL", "alone", "program", "scaled", "several", "spread", "thread_id", "within"]
+__all__ = [
+    "PARALLEL",
+    "alone",
+    "in_threads",
+    "nap",
+    "preempts",
+    "program",
+    "scaled",
+    "several",
+    "spread",
+    "thread_id",
+    "within",
+]
 
 PARALLEL = FREE_THREADED and not getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether several threads run goroutines."""
@@ -40,6 +52,7 @@ preempts = pytest.mark.skipif(
 
 HERE = Path(__file__).parent
 TIMEOUT = 60.0 * max(1.0, SCALE)
+WHEN_IT_HANGS = "import faulthandler as _f; _f.register(3, chain=True)\n"
 
 # What patch() replaces, as it was.
 thread_id = _thread.get_native_id
@@ -87,12 +100,13 @@ def program(
 ) -> Finished:
     """Run a program to its end, for tests of how it ends and what it writes.
 
-    `flags` stand before the script: `-m goroutines run`, for one. It finds `beside.py`.
+    `flags` stand before the script: `-m goroutines run`, for one. One that does not end
+    prints its threads; no handler is set for that which could hold a deadlock back.
     """
-    environment = {"GOMAXPROCS": str(procs), "PYTHONPATH": str(HERE), **(env or {})}
+    environment = {"GOMAXPROCS": str(procs), **(env or {})}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "prog.py"
-        path.write_text(textwrap.dedent(source), encoding="utf-8")
+        path.write_text(WHEN_IT_HANGS + textwrap.dedent(source), encoding="utf-8")
         command = [sys.executable, *flags, str(path), *args]
         return run(command, env=environment, timeout=timeout, returncode=returncode)
 
