@@ -16,7 +16,7 @@ PROGRAM = """
     import ctypes, hashlib, _thread, re, sys, threading, time
     nap, new_lock, new_thread = time.sleep, _thread.allocate_lock, _thread.start_new_thread
     {setup}
-    from goroutines import Chan, WaitGroup, blocking, current, go, gosched, runtime, sleep
+    from goroutines import Chan, WaitGroup, blocking, current, go, gosched, runtime, select, sleep
     {more}
     ids = []
     def stuck_here():
@@ -160,7 +160,7 @@ def test_arguments() -> None:
 
 INNOCENT = {
     "computing": "for i in range(12_000_000): pass",
-    "parked": "Chan().recv_ok(timeout=0.5)",
+    "parked": "select(timeout=0.5)",
     "asleep": "sleep(0.5)",
     "blocking": "blocking(nap, 0.5)",
     "many short calls": "[nap(0.01) for _ in range(50)]",
