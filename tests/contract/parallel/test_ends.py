@@ -473,12 +473,11 @@ UNPATCHED = """
         threading.Thread(target=fn, daemon=True).start()
     """
 PATCHED = """
-    import _thread
-    nap, raw = time.sleep, _thread.start_new_thread
-    from goroutines.patch import patch
+    from goroutines.patch import original, patch
     patch()
+    nap = original("time", "sleep")
     def start(fn):
-        raw(fn, ())
+        original("_thread", "start_new_thread")(fn, ())
     """
 
 
@@ -562,9 +561,9 @@ def test_fork_on_another_thread_than_main(hooks: str) -> None:
     ended = program(f"""
         import os, sys, threading, time, warnings
         warnings.simplefilter("ignore", DeprecationWarning)
-        import _thread
-        nap, tid = time.sleep, _thread.get_native_id
         {hooks}
+        from goroutines.patch import original
+        nap, tid = original("time", "sleep"), original("_thread", "get_native_id")
         from goroutines import Chan, WaitGroup, current, go, gosched, num_goroutine, runtime, sleep
         main = tid()
         over = False
@@ -779,9 +778,9 @@ def test_exit_by_an_exception(wait: str) -> None:
 def test_exit_patched(wait: str) -> None:
     """With the library patched, and preemption on, the same."""
     setup = """
-        nap = time.sleep
-        from goroutines.patch import patch
+        from goroutines.patch import original, patch
         patch()
+        nap = original("time", "sleep")
         """
     if wait == "C call" and not PARALLEL:
         pytest.skip("a C call keeps the only thread")

@@ -13,9 +13,10 @@ from .tools import PARALLEL, preempts, program, several
 pytestmark = preempts
 
 PROGRAM = """
-    import ctypes, hashlib, _thread, re, sys, threading, time
-    nap, new_lock, new_thread = time.sleep, _thread.allocate_lock, _thread.start_new_thread
+    import ctypes, hashlib, re, sys, threading, time
     {setup}
+    from goroutines.patch import original
+    nap, new_lock = original("time", "sleep"), original("_thread", "allocate_lock")
     from goroutines import Chan, WaitGroup, blocking, current, go, gosched, runtime, select, sleep
     {more}
     ids = []
@@ -45,13 +46,12 @@ STUCK = {
     "pbkdf2": "[hashlib.pbkdf2_hmac('sha256', b'', b'', n) for n in (iterations,)]",
     "regex": "re.match('(a|aa)+$', 'a' * length + 'b')",
     "sum": "sum(range(30_000_000))",
-    "lock": "lock = new_lock(); lock.acquire(); new_thread(later, (lock.release,)); lock.acquire()",
+    "lock": "lock = new_lock(); lock.acquire(); later(lock.release); lock.acquire()",
 }
 MORE = {
     "lock": """
 def later(fn):
-    nap(0.5)
-    fn()
+    threading.Timer(0.5, fn).start()
 """,
     # as much work as takes half a second here
     "pbkdf2": """
@@ -91,7 +91,8 @@ def named(ended: Finished) -> list[str]:
 @pytest.mark.parametrize("kind", list(STUCK))
 def test_who_is_stuck_is_named_once(kind: str, procs: int) -> None:
     """A C call of half a second: one report with number, stack, duration and place of birth."""
-    ended = watched(STUCK[kind], more=MORE.get(kind, ""), procs=procs)
+    setup = SWITCH if kind == "lock" else PATCH  # patched, even CPython's own locks park
+    ended = watched(STUCK[kind], setup=setup, more=MORE.get(kind, ""), procs=procs)
     assert named(ended), ended.stderr
     assert ended.stderr.count("stuck_here") == 1, ended.stderr
     assert re.search(r"\d+(\.\d+)? ?m?s\b", ended.stderr), ended.stderr
@@ -181,9 +182,9 @@ def test_several_at_once() -> None:
     """Goroutines stuck on several threads at the same time are each named once."""
     ended = program("""
         import time
-        nap = time.sleep
-        from goroutines.patch import patch
+        from goroutines.patch import original, patch
         patch()
+        nap = original("time", "sleep")
         from goroutines import go, sleep
         def first_stuck(): nap(0.5)
         def second_stuck(): nap(0.5)
@@ -202,9 +203,9 @@ def test_others_go_on_meanwhile() -> None:
     """Of a thread that is stuck the unstarted goroutines are taken over."""
     program("""
         import time
-        nap = time.sleep
-        from goroutines.patch import patch
+        from goroutines.patch import original, patch
         patch()
+        nap = original("time", "sleep")
         from goroutines import Chan, go, runtime
         from goroutines.sync.atomic import Int64
         runtime.set_watchdog(None)

@@ -10,7 +10,6 @@ there too runs once; what does not is marked with `several`.
 
 from __future__ import annotations
 
-import _thread
 import sys
 import tempfile
 import textwrap
@@ -23,6 +22,7 @@ from typing import Any
 import pytest
 
 from goroutines import Goroutine, go, runtime
+from goroutines.patch import original
 
 from ...conftest import FREE_THREADED, SCALE, Finished, scaled
 from ..patch.tools import run
@@ -54,10 +54,10 @@ HERE = Path(__file__).parent
 TIMEOUT = 60.0 * max(1.0, SCALE)
 WHEN_IT_HANGS = "import faulthandler as _f; _f.register(3, chain=True)\n"
 
-# What patch() replaces, as it was.
-thread_id = _thread.get_native_id
-nap = time.sleep
-_new_lock = _thread.allocate_lock
+# What patch() replaces, as it was. (A name for it is none: patch() finds those of modules.)
+thread_id = original("_thread", "get_native_id")
+nap = original("time", "sleep")
+_new_lock = original("_thread", "allocate_lock")
 
 
 def alone(
