@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.catalog import BENCHMARKS, BYTES, PARTS, Benchmark
+from benchmarks.catalog import BENCHMARKS, BYTES, PARALLEL, PARTS, Benchmark
 from benchmarks.chart import svg
-from benchmarks.contenders import TITLES, Contender, Unavailable, prepare, prepare_load
-from benchmarks.measure import ChildFailed, available_memory, measure, one_core
+from benchmarks.contenders import OURS, TITLES, Contender, Unavailable, prepare, prepare_load
+from benchmarks.measure import CORES, ChildFailed, available_memory, measure, one_core
 from benchmarks.report import as_json, format_value, markdown
 from benchmarks.results import Results
 
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("nobody to measure")
         return 2
     rounds = options.rounds or (1 if options.quick else ROUNDS)
-    results = Results(select_benchmarks(options), contenders, options.quick, rounds, absent=absent)
+    benchmarks = select_benchmarks(options, contenders)
+    results = Results(benchmarks, contenders, options.quick, rounds, absent=absent)
     try:
         with one_core():
             run(results)
@@ -118,7 +119,9 @@ def gather(options: argparse.Namespace) -> tuple[list[Contender], dict[str, str]
     return contenders, absent
 
 
-def select_benchmarks(options: argparse.Namespace) -> list[Benchmark]:
+def select_benchmarks(
+    options: argparse.Namespace, contenders: Sequence[Contender]
+) -> list[Benchmark]:
     """The benchmarks asked for, in the order of the table."""
     chosen = [
         benchmark
@@ -126,7 +129,23 @@ def select_benchmarks(options: argparse.Namespace) -> list[Benchmark]:
         if (options.only is None or {benchmark.name, benchmark.part} & {*options.only})
         and not (options.quick and benchmark.quick_n == 0)
     ]
-    return chosen if has_load(options, chosen) else [b for b in chosen if not b.connections]
+    if not has_load(options, chosen):
+        chosen = [b for b in chosen if not b.connections]
+    return (
+        chosen if runs_parallel(chosen, contenders) else [b for b in chosen if b.part != PARALLEL]
+    )
+
+
+def runs_parallel(chosen: Sequence[Benchmark], contenders: Sequence[Contender]) -> bool:
+    """Whether several cores can be used, if that is needed."""
+    if any(benchmark.part == PARALLEL for benchmark in chosen):
+        if len(CORES) < max(benchmark.cores for benchmark in chosen):
+            say("parallel benchmarks are left out: there is one core only")
+            return False
+        if any(c.name == OURS and not c.free_threaded for c in contenders):
+            say("parallel benchmarks are left out: they need a free-threaded build")
+            return False
+    return True
 
 
 def has_load(options: argparse.Namespace, chosen: Sequence[Benchmark]) -> bool:

@@ -23,12 +23,17 @@ class Target:
     """At most this many times the figure of OS threads."""
     limit: float | None = None
     """At most this, in the benchmark's unit."""
+    speed_up: float | None = None
+    """At least this many times as fast as on one core."""
+    speed_up_of_threads: float | None = None
+    """At least this many times the speed-up of OS threads."""
     text: str = ""
     """The same in words, for the table."""
 
     @property
     def is_set(self) -> bool:
         bounds = (self.go, self.peer, self.threads, self.limit)
+        bounds += (self.speed_up, self.speed_up_of_threads)
         return bool(self.over) or any(bound is not None for bound in bounds)
 
 
@@ -57,6 +62,10 @@ class Benchmark:
     """Long or very even benchmarks need fewer rounds than the others."""
     without: frozenset[str] = THREADS
     """Contenders that have no such thing."""
+    cores: int = 1
+    """How many it runs on, and GOMAXPROCS."""
+    single: str = ""
+    """The name of the line that has the same on one core."""
 
     @property
     def program_name(self) -> str:
@@ -67,9 +76,9 @@ class Benchmark:
         return self.unit == PER_SECOND
 
     @property
-    def run(self) -> tuple[str, int, int]:
+    def run(self) -> tuple[str, int, int, int]:
         """The same for lines that share a run."""
-        return self.program_name, self.connections, self.n
+        return self.program_name, self.connections, self.n, self.cores
 
     def count(self, *, quick: bool, slow: bool) -> int:
         """How many operations a contender is asked for."""
@@ -96,7 +105,9 @@ WITHOUT_PATCH = EVENT_LOOPS | {"go"}
 """Who has no threading.Lock, neither its own nor a patched one."""
 WITHOUT_STREAMS = frozenset({"goroutines", "go", "gevent", "trio"}) | THREADS
 
-NET, LOCKS = "net", "locks"
+ALL_BUT_THREADS = PEERS - THREADS | {"go"}
+
+NET, LOCKS, PARALLEL = "net", "locks", "parallel"
 
 
 def echo(connections: int, rate: Target) -> tuple[Benchmark, ...]:
@@ -122,6 +133,31 @@ def echo(connections: int, rate: Target) -> tuple[Benchmark, ...]:
         line(f"{name}-load", f"{title}, load generator", UNSET, unit=RATIO, figure="load"),
     )
 
+
+def parallel(
+    name: str, title: str, target: Target, without: frozenset[str], n: int, quick_n: int
+) -> tuple[Benchmark, ...]:
+    """The lines of the same work on one core and on two."""
+    line = partial(
+        Benchmark,
+        n=n,
+        slow_n=n,
+        quick_n=quick_n,
+        program=name,
+        part=PARALLEL,
+        without=without,
+    )
+    return (
+        line(name, title, UNSET),
+        line(f"{name}-2", f"{title}, 2 cores", target, cores=2, single=name),
+    )
+
+
+SCALES = Target(
+    speed_up=1.9,
+    speed_up_of_threads=1.0,
+    text="speed-up ≥ 1.9 and ≥ that of threads",
+)
 
 BENCHMARKS = (
     Benchmark("yield", "yield", FAST),
@@ -296,6 +332,28 @@ BENCHMARKS = (
         part=LOCKS,
         without=WITHOUT_PATCH,
     ),
+    *parallel("cpu-mandelbrot", "a row of Mandelbrot", SCALES, ALL_BUT_THREADS, 200, 20),
+    *parallel("cpu-fib", "fib(20)", SCALES, ALL_BUT_THREADS, 1000, 50),
+    *parallel("cpu-json", "a JSON text of 50 KB", SCALES, ALL_BUT_THREADS, 3000, 100),
+    *parallel("cpu-regex", "words of a text of 50 KB", SCALES, ALL_BUT_THREADS, 1000, 50),
+    *parallel(
+        "pipeline",
+        "fan-out, fan-in, an item",
+        Target(speed_up=1.0, text="no slower than on 1"),
+        PEERS,
+        500_000,
+        10_000,
+    ),
+    Benchmark(
+        "unbuffered-2",
+        "unbuffered channel between 2 threads, an item",
+        Target(go=3.0, text="≤ 3.0 of Go"),
+        n=500_000,
+        quick_n=10_000,
+        part=PARALLEL,
+        without=PEERS,
+        cores=2,
+    ),
 )
 
-PARTS = (NET, LOCKS)
+PARTS = (NET, LOCKS, PARALLEL)

@@ -43,6 +43,9 @@ GO_ENVIRONMENT = {
 }
 """Nothing but the standard library is needed, and nothing is to be fetched."""
 
+FREE_THREADED = "free-threaded"
+"""Stands in the version of such a build."""
+
 PROBE = """
 import importlib, importlib.metadata, json, platform, sys, sysconfig
 importlib.import_module(sys.argv[1])
@@ -75,6 +78,11 @@ class Contender:
     @property
     def title(self) -> str:
         return TITLES[self.name]
+
+    @property
+    def free_threaded(self) -> bool:
+        """Whether its interpreter has no GIL."""
+        return FREE_THREADED in self.version
 
     @property
     def slow(self) -> bool:

@@ -32,7 +32,9 @@ def measure(contender: Contender, benchmark: Benchmark, *, quick: bool) -> Mappi
         with serving(contender, benchmark.program_name) as (pid, port), other_cores():
             numbers = port, pid, benchmark.opened(quick=quick), n
             return figures(run_child([str(LOAD), *map(str, numbers)]))
-    return figures(run_child([*contender.command, benchmark.program_name, str(n)]))
+    with last_cores(benchmark.cores):
+        command = [*contender.command, benchmark.program_name, str(n)]
+        return figures(run_child(command, cores=benchmark.cores))
 
 
 def figures(output: str) -> dict[str, float]:
@@ -85,12 +87,12 @@ def _child_ns(contender: Contender, statement: str) -> int:
     return perf_counter_ns() - start
 
 
-def run_child(command: Sequence[str]) -> str:
+def run_child(command: Sequence[str], cores: int = 1) -> str:
     """Run a program to its end and return what it printed."""
     try:
         done = subprocess.run(
             command,
-            env=_environment(),
+            env=_environment(cores),
             capture_output=True,
             text=True,
             check=False,
@@ -103,9 +105,9 @@ def run_child(command: Sequence[str]) -> str:
     return done.stdout
 
 
-def _environment() -> dict[str, str]:
-    """Ours, but for one processor, with no debug output."""
-    environment = os.environ | {"GOMAXPROCS": "1"}
+def _environment(cores: int = 1) -> dict[str, str]:
+    """Ours, but for so many processors, with no debug output."""
+    environment = os.environ | {"GOMAXPROCS": str(cores)}
     environment.pop("GODEBUG", None)
     return environment
 
@@ -134,7 +136,12 @@ def one_core() -> AbstractContextManager[None]:
     This process only waits while a child runs. The last core is taken: the first tends
     to serve the interrupts.
     """
-    return on_cores(sorted(CORES)[-1:])
+    return last_cores(1)
+
+
+def last_cores(count: int) -> AbstractContextManager[None]:
+    """The same with so many of the last cores."""
+    return on_cores(sorted(CORES)[-count:])
 
 
 def other_cores() -> AbstractContextManager[None]:

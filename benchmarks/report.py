@@ -5,7 +5,7 @@ import os
 import platform
 from typing import Any
 
-from benchmarks.catalog import BYTES, PER_SECOND, RATIO, SECONDS, Benchmark
+from benchmarks.catalog import BYTES, PARALLEL, PER_SECOND, RATIO, SECONDS, Benchmark
 from benchmarks.contenders import TITLES
 from benchmarks.results import Results
 
@@ -40,7 +40,7 @@ def format_ratio(ratio: float) -> str:
 
 def markdown(results: Results) -> str:
     """The table for the README, what was measured where above it, gaps below."""
-    blocks = [_conditions(results), _table(results), *_gaps(results)]
+    blocks = [_conditions(results), *_table(results), *_parallel(results), *_gaps(results)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -53,12 +53,16 @@ def _conditions(results: Results) -> str:
     )
 
 
-def _table(results: Results) -> str:
+def _table(results: Results) -> list[str]:
     names = [c.name for c in results.contenders]
     header = ["", *(TITLES[n] for n in names), "ours / Go", "best peer / ours", "target", ""]
-    rows = [header, ["---", *("--:" for _ in names), "--:", "--:", "---", "---"]]
-    rows += [_row(results, benchmark, names) for benchmark in results.benchmarks]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [_row(results, b, names) for b in results.benchmarks if b.part != PARALLEL]
+    return _as_table([header, ["---", *("--:" for _ in names), "--:", "--:", "---", "---"]], rows)
+
+
+def _as_table(heading: list[list[str]], rows: list[list[str]]) -> list[str]:
+    """A block, if there are rows."""
+    return ["\n".join(f"| {' | '.join(row)} |" for row in heading + rows)] if rows else []
 
 
 def _row(results: Results, benchmark: Benchmark, names: list[str]) -> list[str]:
@@ -80,6 +84,40 @@ def _cell(results: Results, benchmark: Benchmark, name: str) -> str:
         return "failed"
     value = results.figure(benchmark, name)
     return NOTHING if value is None else format_value(value, benchmark.unit)
+
+
+def _parallel(results: Results) -> list[str]:
+    """What runs on one core and on two, the speed-up beside it."""
+    chosen = [b for b in results.benchmarks if b.part == PARALLEL and b.cores > 1]
+    names = [
+        c.name
+        for c in results.contenders
+        if any(results.figure(b, c.name) is not None for b in chosen)
+    ]
+    heading = ["parallel: 1 core → 2 cores (speed-up)", *(TITLES[n] for n in names)]
+    heading += ["ours / Go", "ours / threads", "target", ""]
+    rows = [_parallel_row(results, benchmark, names) for benchmark in chosen]
+    return _as_table([heading, ["---", *("--:" for _ in names), "--:", "--:", "---", "---"]], rows)
+
+
+def _parallel_row(results: Results, benchmark: Benchmark, names: list[str]) -> list[str]:
+    ratios = results.ratio_to_go(benchmark), results.ratio_to_threads(benchmark)
+    return [
+        benchmark.title.removesuffix(", 2 cores"),
+        *(_parallel_cell(results, benchmark, name) for name in names),
+        *(NOTHING if ratio is None else format_ratio(ratio) for ratio in ratios),
+        benchmark.target.text or NOTHING,
+        results.verdict(benchmark),
+    ]
+
+
+def _parallel_cell(results: Results, benchmark: Benchmark, name: str) -> str:
+    both = _cell(results, benchmark, name)
+    speed_up = results.speed_up(benchmark, name)
+    if speed_up is None:
+        return both
+    (single,) = [b for b in results.benchmarks if b.name == benchmark.single]
+    return f"{_cell(results, single, name)} → {both} ({format_ratio(speed_up)})"
 
 
 def _gaps(results: Results) -> list[str]:
@@ -122,6 +160,12 @@ def _benchmark_json(results: Results, benchmark: Benchmark) -> dict[str, Any]:
         "verdict": results.verdict(benchmark),
         "ratio_to_go": results.ratio_to_go(benchmark),
         "ratio_to_threads": results.ratio_to_threads(benchmark),
+        "cores": benchmark.cores,
+        "speed_up": {
+            name: speed_up
+            for name in measured
+            if (speed_up := results.speed_up(benchmark, name)) is not None
+        },
         "lead_over_best_peer": results.lead_over_peer(benchmark),
         "failed": [name for bench, name in results.failed if bench == benchmark.name],
         "more_is_better": benchmark.more_is_better,

@@ -65,6 +65,17 @@ class Results:
         ratio = self._ratio_to(contender, benchmark)
         return ratio if benchmark.more_is_better or not ratio else 1 / ratio
 
+    def speed_up(self, benchmark: Benchmark, contender: str) -> float | None:
+        """How many times as fast a contender is as it is on one core."""
+        here = self.figure(benchmark, contender)
+        single = self.samples.get((benchmark.single, contender))
+        return statistics.median(single) / here if single and here else None
+
+    def speed_up_to_threads(self, benchmark: Benchmark) -> float | None:
+        """Our speed-up as a multiple of that of OS threads."""
+        ours, theirs = self.speed_up(benchmark, OURS), self.speed_up(benchmark, THREADS)
+        return ours / theirs if ours is not None and theirs else None
+
     def verdict(self, benchmark: Benchmark) -> str:
         """Whether the target was met; UNKNOWN if a figure that it needs is missing.
 
@@ -80,6 +91,8 @@ class Results:
             at_least(self.lead_over_peer(benchmark), target.peer),
             at_most(self.ratio_to_threads(benchmark), target.threads),
             at_most(ours, target.limit),
+            at_least(self.speed_up(benchmark, OURS), target.speed_up),
+            at_least(self.speed_up_to_threads(benchmark), target.speed_up_of_threads),
             *(at_least(self.lead_over(name, benchmark), lead) for name, lead in target.over),
         ]
         if MISSED in checks:

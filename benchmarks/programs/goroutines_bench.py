@@ -10,6 +10,7 @@ from statistics import median
 from time import perf_counter_ns
 from typing import Any, NoReturn
 
+import cpu
 import harness
 
 from goroutines import Chan, Pool, Select, WaitGroup, go, gosched, recv, run, sleep
@@ -459,6 +460,83 @@ def queue_128(n: int) -> float:
     return harness.pass_through(harness.BUFFER, n)
 
 
+def cpu_bound(work: Callable[[int], int]) -> Callable[[int], float]:
+    """Have ``n`` goroutines do a piece of work each; ns for one."""
+
+    def bench(n: int) -> float:
+        expected = sum(map(work, range(min(n, cpu.CHECKED))))
+        results = [0] * n
+
+        def piece(i: int) -> None:
+            results[i] = work(i)
+
+        wg = WaitGroup()
+        start = perf_counter_ns()
+        for i in range(n):
+            wg.go(piece, i)
+        wg.wait()
+        taken = harness.per_op(start, n)
+        harness.check(sum(results[: cpu.CHECKED]), expected)
+        return taken
+
+    return bench
+
+
+def pipeline(n: int) -> float:
+    """One goroutine sends ``n`` items to eight workers, whose results one collects; ns each."""
+    items: Chan[int] = Chan(harness.BUFFER)
+    results: Chan[int] = Chan(harness.BUFFER)
+    wg = WaitGroup()
+    start = perf_counter_ns()
+    go(feed, items, n)
+    for _ in range(harness.FANNED):
+        wg.go(mix_all, items, results)
+    go(close_after, wg, results)
+    total = sum(1 for _ in results)
+    taken = harness.per_op(start, n)
+    harness.check(total, n)
+    return taken
+
+
+def feed(items: Chan[int], n: int) -> None:
+    for i in range(n):
+        items.send(i)
+    items.close()
+
+
+def mix_all(items: Chan[int], results: Chan[int]) -> None:
+    for item in items:
+        results.send(harness.mixed(item))
+
+
+def close_after(wg: WaitGroup, results: Chan[int]) -> None:
+    wg.wait()
+    results.close()
+
+
+def unbuffered_2(n: int) -> float:
+    """One goroutine sends ``n`` items to another one, on another thread; ns per item."""
+    ch: Chan[int] = Chan()
+    wg = WaitGroup()
+    threads: set[int] = set()
+    start = perf_counter_ns()
+    wg.go(apart, threads, producer, ch, n)
+    wg.go(apart, threads, consumer, ch, n)
+    wg.wait()
+    taken = harness.per_op(start, n)
+    harness.check(len(threads), 2)
+    return taken
+
+
+def apart(threads: set[int], side: Callable[[Chan[int], int], None], ch: Chan[int], n: int) -> None:
+    """Do one side once the other one has begun, too, which it can on another thread only."""
+    threads.add(threading.get_native_id())
+    until = perf_counter_ns() + 10**10
+    while len(threads) < 2 and perf_counter_ns() < until:
+        pass
+    side(ch, n)
+
+
 def inside(bench: Callable[[int], float]) -> Callable[[int], float]:
     """Make a benchmark run as a main goroutine of its own."""
     return lambda n: run(bench, n)
@@ -493,6 +571,9 @@ BENCHMARKS: dict[str, Callable[[int], float]] = {
     "threading-lock": threading_lock,
     "queue-1": queue_1,
     "queue-128": queue_128,
+    **{name: cpu_bound(work) for name, work in cpu.WORK.items()},
+    "pipeline": pipeline,
+    "unbuffered-2": unbuffered_2,
 }
 
 if __name__ == "__main__":

@@ -45,6 +45,10 @@ WINDOW = 1000
 """How many inputs of a map may be under way or waiting to be taken."""
 SLICES = 20
 """Into how many pieces a comparison within one program is cut."""
+STEPS = 20
+"""How much a worker of the pipeline does for an item."""
+FANNED = 8
+"""How many workers the pipeline has."""
 HOST = "127.0.0.1"
 MOST = 4096
 """How many bytes a server asks for at a time."""
@@ -84,6 +88,18 @@ def increment(i: int) -> int:
 def sum_of_increments(n: int) -> int:
     """What the results for ``range(n)`` must add up to."""
     return n * (n + 1) // 2
+
+
+def mixed(x: int) -> int:
+    """What a worker of the pipeline makes of an item."""
+    for k in range(STEPS):
+        x = (x * 31 + k) % 65521
+    return x
+
+
+def cores() -> int:
+    """How many the program may use."""
+    return int(os.environ.get("GOMAXPROCS", "1"))
 
 
 def cpu_seconds() -> float:

@@ -9,6 +9,7 @@ from threading import Lock, Thread
 from time import perf_counter_ns, sleep
 from typing import NoReturn
 
+import cpu
 import harness
 
 
@@ -124,6 +125,21 @@ def queue_128(n: int) -> float:
     return harness.pass_through(harness.BUFFER, n)
 
 
+def cpu_bound(work: Callable[[int], int]) -> Callable[[int], float]:
+    """Have a pool of as many threads as there are cores do ``n`` pieces of work; ns for each."""
+
+    def bench(n: int) -> float:
+        expected = sum(map(work, range(min(n, cpu.CHECKED))))
+        with ThreadPoolExecutor(harness.cores()) as pool:
+            start = perf_counter_ns()
+            results = list(pool.map(work, range(n)))
+            taken = harness.per_op(start, n)
+        harness.check(sum(results[: cpu.CHECKED]), expected)
+        return taken
+
+    return bench
+
+
 BENCHMARKS: dict[str, Callable[[int], float]] = {
     "mutex": mutex,
     "mutex-8": mutex_8,
@@ -135,6 +151,7 @@ BENCHMARKS: dict[str, Callable[[int], float]] = {
     "threading-lock": mutex,
     "queue-1": queue_1,
     "queue-128": queue_128,
+    **{name: cpu_bound(work) for name, work in cpu.WORK.items()},
 }
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import (
 const (
 	bufferSize = 128
 	ringSize   = 1000
+	fanned     = 8  // workers of the pipeline
+	steps      = 20 // what each does for an item
 )
 
 // unbuffered: one goroutine sends n items to another; ns per item.
@@ -58,6 +60,45 @@ func pingPong(n int) float64 {
 	}()
 	wg.Wait()
 	return perOp(start, n)
+}
+
+// pipeline: one goroutine sends n items to eight workers, whose results one
+// collects; ns for each.
+func pipeline(n int) float64 {
+	items, results := make(chan int, bufferSize), make(chan int, bufferSize)
+	start := time.Now()
+	go func() {
+		for i := range n {
+			items <- i
+		}
+		close(items)
+	}()
+	var wg sync.WaitGroup
+	for range fanned {
+		spawnIn(&wg, func() {
+			for item := range items {
+				results <- mixed(item)
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		close(results)
+	}()
+	total := 0
+	for range results {
+		total++
+	}
+	taken := perOp(start, n)
+	check(total, n)
+	return taken
+}
+
+func mixed(x int) int {
+	for k := range steps {
+		x = (x*31 + k) % 65521
+	}
+	return x
 }
 
 // ring: a token goes round a ring of goroutines, the caller's being one of

@@ -44,6 +44,9 @@ var benchmarks = map[string]benchmark{
 	"map":        {"ns", false, mapAll},
 	"map-memory": {"bytes", true, mapMemory},
 	"echo":       {"", true, echo},
+	"pipeline":   {"ns", false, pipeline},
+	// On how many threads the two are is the scheduler's choice.
+	"unbuffered-2": {"ns", false, unbuffered},
 }
 
 type result struct {

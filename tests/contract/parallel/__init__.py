@@ -1,0 +1,1 @@
+"""Goroutines on several OS threads, preemption, the watchdog: what the contract says of them."""
