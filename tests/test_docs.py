@@ -14,7 +14,7 @@ import pytest
 import goroutines
 from goroutines import runtime
 
-from .conftest import run_program
+from .conftest import ONE_THREAD, run_program
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,7 +53,7 @@ def pattern(output: str) -> str:
 
 @pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page)])
 def test_block(block: Block):
-    end = run_program(block.program)
+    end = run_program(block.program, env=ONE_THREAD)
     output = end.stdout + end.stderr
     assert re.fullmatch(pattern(block.output), output), output
     assert end.returncode == block.status

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Finished, run_command, run_program
+from .conftest import ONE_THREAD, Finished, run_command, run_program
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MD5ALL = EXAMPLES / "md5all.py"
@@ -49,7 +49,7 @@ DRIVER = """
 
 def example(*args: str) -> Finished:
     path, *rest = args
-    return run_program(EXAMPLES / path, *rest)
+    return run_program(EXAMPLES / path, *rest, env=ONE_THREAD)
 
 
 def md5all(*args: str | Path) -> Finished:

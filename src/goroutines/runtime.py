@@ -89,12 +89,9 @@ def _cgroup_limit() -> float:
 
 def _initial_procs() -> int:
     """GOMAXPROCS, or else what affinity and control group allow; at least 1."""
-    try:
-        procs = int(os.environ.get("GOMAXPROCS", ""))
-    except ValueError:
-        procs = 0
-    if procs > 0:
-        return procs
+    asked = os.environ.get("GOMAXPROCS", "")
+    if asked.isascii() and asked.isdigit() and 0 < int(asked) < 2**31:  # what Go reads
+        return int(asked)
     limit = _cgroup_limit()
     # A part of a processor counts as one, and less than two as two, as Go rounds.
     return min(num_cpu(), max(2, math.ceil(limit)) if limit != float("inf") else num_cpu())

@@ -23,7 +23,6 @@
  */
 #include "runtime.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -273,9 +272,8 @@ worker_main(void *unused)
 static bool
 start_worker(void)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    sigset_t old;
+    signals_block(&old);
     bool ok = PyThread_start_new_thread(worker_main, NULL) != PYTHREAD_INVALID_THREAD_ID;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pool.nthreads += ok;

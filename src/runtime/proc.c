@@ -461,6 +461,15 @@ pending_for_main(void *unused)
     return 0;
 }
 
+/* g runs again: what came for it while another one ran has yet to be raised. */
+static inline void
+remind_main(M *m, G *g)
+{
+    if (UNLIKELY(g->pending != NULL) && g->thread_main && m->is_main) {
+        Py_AddPendingCall(pending_for_main, NULL);
+    }
+}
+
 /* Raise for who must not leave the processor.  0 if g may, else -1. */
 static int
 yield_check(M *m, G *g)
@@ -551,8 +560,8 @@ gopark(M *m, G *g, int64_t timeout, WaitReason why)
     schedule(m, g);
     end_timer(m, g);
     how = atomic_load_explicit(&g->wake, memory_order_acquire);
-    if (UNLIKELY(g->pending != NULL) && how != WAKE_EXCEPTION && g->thread_main && m->is_main) {
-        Py_AddPendingCall(pending_for_main, NULL);
+    if (how != WAKE_EXCEPTION) {
+        remind_main(m, g);
     }
     return how;
 }
@@ -598,6 +607,7 @@ gopreempt(M *m)
     g->status = G_RUNNABLE;
     runq_put(&m->hogs, g);
     schedule(m, g);
+    remind_main(m, g);
 }
 
 /* Wait until no goroutine, this one apart, can run: for tests. */

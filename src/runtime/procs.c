@@ -35,7 +35,6 @@
  */
 #include "runtime.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -257,9 +256,8 @@ proc_main(void *arg)
 static void
 start_proc(int number)
 {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    sigset_t old;
+    signals_block(&old);
     bool ok = PyThread_start_new_thread(proc_main, (void *)(intptr_t)number) !=
               PYTHREAD_INVALID_THREAD_ID;
     pthread_sigmask(SIG_SETMASK, &old, NULL);

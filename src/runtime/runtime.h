@@ -36,6 +36,7 @@
 #include <structmember.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -429,6 +430,7 @@ HIDDEN void procs_wakes(M *m);
 
 HIDDEN int wait_for_end(M *m, Run *run);
 HIDDEN void hand_over_unstarted(M *m);
+HIDDEN void signals_block(sigset_t *old);
 HIDDEN void threads_after_fork(void);
 HIDDEN void threads_shutdown(void);
 HIDDEN int threads_init(void);

@@ -23,7 +23,6 @@
  */
 #include "runtime.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -489,15 +488,14 @@ sysmon_need(void)
     if (sysmon.runs || !is_needed() || sched.finalizing) {
         return 0;
     }
-    sigset_t all, old;
+    sigset_t old;
     make_locks();
     sysmon.stop = false;
     sysmon.looked = nanotime();
     if (sysmon.began == 0) {
         sysmon.began = sysmon.looked;
     }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    signals_block(&old);
     sysmon.runs = pthread_create(&sysmon.thread, NULL, sysmon_main, NULL) == 0;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (!sysmon.runs) {

@@ -37,6 +37,20 @@ watch_thread_end(M *m)
     return r;
 }
 
+/* Before a thread of ours is started: signals are the main thread's, but for those
+ * that a thread's own mistakes cause. */
+void
+signals_block(sigset_t *old)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP};
+    sigset_t set;
+    sigfillset(&set);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(own); i++) {
+        sigdelset(&set, own[i]);
+    }
+    pthread_sigmask(SIG_SETMASK, &set, old);
+}
+
 static bool
 this_is_main_thread(void)
 {

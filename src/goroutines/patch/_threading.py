@@ -51,6 +51,10 @@ class ThreadHandle:
             raise  # a scope's
         self._done = True
 
+    def _begin(self, g: Goroutine) -> None:
+        self._goroutine = g
+        self.ident = id(g)
+
     def is_done(self) -> bool:
         return self._done
 
@@ -88,18 +92,19 @@ def start_joinable_thread(
         raise RuntimeError("thread already started")
 
     def body() -> None:
+        g = current()
+        handle._begin(g)  # perhaps before _start has returned, in another thread
+        _running.add(g)
         try:
             _call(function, (), {})
         finally:
-            _running.discard(current())
+            _running.discard(g)
             _not_daemons.discard(handle)
             handle._set_done()
 
     if not daemon:
         _not_daemons.add(handle)
-    handle._goroutine = g = _start(body)
-    _running.add(g)
-    handle.ident = id(g)
+    handle._begin(_start(body))
     return handle
 
 
@@ -115,15 +120,15 @@ def start_new_thread(
         raise TypeError("optional 3rd arg must be a dictionary")
 
     def body() -> None:
+        g = current()
+        _running.add(g)
         try:
             _call(function, args, kwargs or {})
         finally:
-            _running.discard(current())
+            _running.discard(g)
             _ended()
 
-    g = _start(body)
-    _running.add(g)
-    return id(g)
+    return id(_start(body))
 
 
 def _count(native: Callable[[], int]) -> Callable[[], int]:
