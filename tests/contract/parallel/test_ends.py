@@ -537,8 +537,8 @@ def test_signal_handlers_run_in_the_main_thread() -> None:
             got.append(ch.recv())
         gs = [go(wait) for _ in range(8)]
         for g in gs:
-            os.kill(os.getpid(), signal.SIGUSR1)
             before = len(got)
+            os.kill(os.getpid(), signal.SIGUSR1)
             while len(got) == before:
                 go(int).join()
         for g in gs:

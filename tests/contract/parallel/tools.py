@@ -162,6 +162,8 @@ def spread(count: int, fn: Callable[[int], object], threads: int | None = None) 
     """
     if threads is None:
         threads = min(count, runtime.gomaxprocs())
+        if time.sleep is not nap:  # patched: who holds a thread is preempted, another begins there
+            threads = min(threads, max(1, count // 2))
     return Spread(count, fn, threads if PARALLEL else 1)
 
 
