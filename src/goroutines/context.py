@@ -6,8 +6,9 @@ work into a `scope(ctx)`, inside which every wait ends with the context.
 
 How it works: a context that can be cancelled knows its children, which are other contexts,
 functions of `after_func`, and the core's scopes: all that has a method ``_cancel``. No lock
-is needed: who takes the one token of a context is the one that cancels it, and who adds a
-child looks afterwards whether the context has ended meanwhile.
+is needed: who puts its end in first is the one that cancels a context, others see to it that
+it has ended before they go on; and who adds a child looks afterwards whether the context
+has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class _WithoutCancel(Context):
 class CancelContext(Context):
     """A context that can be cancelled; as a context manager it is, on leaving the block."""
 
-    __slots__ = ("_children", "_deadline", "_done", "_end", "_timer", "_token")
+    __slots__ = ("_children", "_deadline", "_done", "_end", "_ends", "_timer")
 
     def __init__(self, parent: Context) -> None:
         super().__init__(parent)
@@ -187,10 +188,14 @@ class CancelContext(Context):
         self._deadline: float | None = None if above is None else above._deadline
         self._done: Chan[None] = _runtime._done_chan()
         self._end: _End | None = None
-        self._token: list[None] = [None]
+        self._ends: dict[None, list[_End]] = {}
         self._children: dict[_Child, None] = {}
         self._timer: Timer | None = None
-        if above is not None:
+        if above is None:
+            return
+        if above._end is not None:  # as long as nobody else knows of this one
+            self._end_it(above._end)
+        else:
             above._add(self)
 
     def cancel(self, cause: BaseException | None = None) -> None:
@@ -223,9 +228,10 @@ class CancelContext(Context):
 
     def _end_it(self, end: _End) -> list[_Child]:
         """End this context alone, if nobody has; return its children, the first one last."""
-        try:
-            self._token.pop()
-        except IndexError:
+        mine = [end]
+        if self._ends.setdefault(None, mine) is not mine:  # another thread was first; help it
+            self._end = self._ends[None][0]
+            _runtime._close_done(self._done)
             return []
         self._end = end
         _runtime._close_done(self._done)
