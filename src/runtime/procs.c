@@ -63,6 +63,7 @@ static struct {
 _Atomic(int) procs_helpers; /* Ms that sleep or could be started */
 static _Atomic(bool) somebody_spins;
 static _Atomic(int64_t) next_wake;
+static _Atomic(int) awake; /* Ms of these `limit` that do not sleep */
 
 /* ---- the queue of unstarted goroutines ----------------------------------------------- */
 
@@ -163,6 +164,7 @@ recount(void)
     int missing = procs.limit - 1 - procs.nstarted;
     int n = procs.nresting + (missing > 0 ? missing : 0);
     atomic_store(&procs_helpers, procs.limit > 1 && !procs.stop ? n : 0);
+    atomic_store(&awake, 1 + procs.nstarted - procs.nresting);
 }
 
 static void
@@ -405,13 +407,22 @@ steal(M *m, M *v)
     return n;
 }
 
-/* As in Go: not more than half of those who work are to wait for one. */
+/* As in Go: not more than half as many as work are to look for some.  Who has got
+ * something, and just comes back from that, works again. */
 static bool
-begin_spinning(void)
+begin_spinning(M *self)
 {
+    int works = 0, spin = 0;
     LOCK_SCHED();
-    int awake = 1 + procs.nstarted - procs.nresting - procs.nspinning - 1;
-    bool may = procs.limit > 1 && !procs.stop && 2 * procs.nspinning < awake;
+    for (M *m = sched.ms; m != NULL; m = m->next) {
+        if (m->proc >= 0 && m != self && !m->resting) {
+            bool looks = m->spins && atomic_load(&m->inbox) == NULL;
+            spin += looks;
+            works += !looks;
+        }
+    }
+    bool may = procs.limit > 1 && !procs.stop && 2 * spin < works;
+    self->spins = may;
     procs.nspinning += may;
     atomic_store(&somebody_spins, procs.nspinning > 0);
     UNLOCK_SCHED();
@@ -419,9 +430,10 @@ begin_spinning(void)
 }
 
 static void
-end_spinning(bool useless)
+end_spinning(M *self, bool useless)
 {
     LOCK_SCHED();
+    self->spins = false;
     procs.nspinning--;
     atomic_store(&somebody_spins, procs.nspinning > 0);
     if (!useless) {
@@ -466,11 +478,28 @@ spin(M *m, int64_t ns, M **victim)
     return found;
 }
 
+/* The answer of a goroutine that runs on another M may come within a moment, in which
+ * leaving the interpreter does not pay. */
+static inline bool
+answer_comes(M *m)
+{
+    for (int i = 0; i < 8 && atomic_load_explicit(&awake, memory_order_relaxed) > 1; i++) {
+        if (atomic_load_explicit(&m->inbox, memory_order_relaxed) != NULL) {
+            return true;
+        }
+        relax();
+    }
+    return false;
+}
+
 /* Before m sleeps for at most ns.  True: look again, there may be something. */
 bool
 procs_find_work(M *m, int64_t ns)
 {
-    if (procs.limit <= 1 || atomic_load(&m->surplus) || m->nlocked > 0 || !begin_spinning()) {
+    if (answer_comes(m)) {
+        return true;
+    }
+    if (procs.limit <= 1 || atomic_load(&m->surplus) || m->nlocked > 0 || !begin_spinning(m)) {
         return false;
     }
     M *victim = NULL;
@@ -478,7 +507,7 @@ procs_find_work(M *m, int64_t ns)
     Found found = spin(m, ns, &victim);
     PyEval_RestoreThread(ts);
     uint32_t n = found == FOUND_SOME && victim != NULL ? steal(m, victim) : 0;
-    end_spinning(found != FOUND_SOME);
+    end_spinning(m, found != FOUND_SOME);
     if (n > 1 && atomic_load(&procs_helpers) > 0) {
         bring_one();
     }

@@ -266,7 +266,7 @@ struct M {
     int proc;              /* 0: main, n: started by the runtime, -1: the program's own thread */
     _Atomic(bool) surplus; /* starts no goroutine: there are GOMAXPROCS others */
     _Atomic(bool) stop;    /* to end: the process does */
-    bool resting;          /* sleeps, as procs.c counts; guarded by sched.mu */
+    bool resting, spins;   /* sleeps, looks for work; procs.c's, guarded by sched.mu */
     int nlocked;           /* goroutines that called lock_os_thread: none is started here */
     Lock mu;               /* guards allgs and fresh */
     Watch watch;

@@ -296,7 +296,7 @@ threads_after_fork(void)
     atomic_store(&mine->nfresh, 0);
     mine->marked = 0;
 #endif
-    mine->resting = false;
+    mine->resting = mine->spins = false;
     atomic_store(&mine->surplus, false);
     mine->proc = 0;
     mine->nlocked = caller->locks > 0;
