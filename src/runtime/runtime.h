@@ -813,6 +813,10 @@ park_needs_check(M *m)
 #endif
 }
 
+/* ---- src/memory: the values of goroutines.memory ------------------------------------------- */
+
+HIDDEN int memory_add_types(PyObject *mod);
+
 /* ---- module.c: what the types share ------------------------------------------------------ */
 
 /* Take the call's arguments as (fn, *args, **kwargs) or raise TypeError. */
