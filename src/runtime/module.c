@@ -3,6 +3,7 @@
  * module.c: the functions and the set-up of goroutines._runtime.  Nothing clever.
  */
 #include "runtime.h"
+#include "malloc.h"
 
 /* ---- arguments -------------------------------------------------------------------- */
 
@@ -570,6 +571,10 @@ module_exec(PyObject *mod)
     if (g_type != NULL || PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_ImportError,
                         "goroutines._runtime can be loaded once, in the main interpreter");
+        return -1;
+    }
+    if (mem_init() < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
