@@ -23,11 +23,8 @@
 #ifndef GOROUTINES_MEMORY_H
 #define GOROUTINES_MEMORY_H
 
+#include "malloc.h"
 #include "runtime.h"
-
-HIDDEN void *mem_alloc(size_t size, bool zero);
-HIDDEN void mem_free(void *p);
-HIDDEN size_t mem_round(size_t size);
 
 #define MAX_BYTES ((Py_ssize_t)1 << 48) /* Go's maxAlloc: what no machine has */
 #define NO_INDEX (-1)
