@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
-from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from goroutines import _runtime
-from goroutines._runtime import Map, Pointer, Slice, float32, make, new
+
+# As plain objects: what they hold is known when the program runs only.
+make: Any = _runtime.make
+Map: Any = _runtime.Map
+Pointer: Any = _runtime.Pointer
+Slice: Any = _runtime.Slice
 
 WHOLE = 100  # elements that a repr shows all
 EDGE = 5  # of longer ones: at each end
@@ -25,11 +30,12 @@ def represent(value: Any) -> str:
     if isinstance(value, Map):
         return f"{kind}({dict(value.items())!r})"
     n = len(value)
-    if n == 0 or n <= WHOLE:
+    if n <= WHOLE:
         return f"{kind}({list(value)!r})" if n else f"{kind}()"
-    parts = list(map(repr, islice(value, EDGE)))
-    parts += ["...", *(repr(value[i]) for i in range(n - EDGE, n))]
-    return f"<{kind} of {n}: [{', '.join(parts)}]>"
+    first, last = (
+        ", ".join(repr(value[i]) for i in ends) for ends in (range(EDGE), range(n - EDGE, n))
+    )
+    return f"<{kind} of {n}: [{first}, ..., {last}]>"
 
 
 def _short(value: float) -> float:
@@ -60,7 +66,7 @@ def _text(kind: object, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return _number(_short(value) if kind is float32 else value)
+        return _number(_short(value) if kind is _runtime.float32 else value)
     return str(value)
 
 
@@ -68,11 +74,9 @@ def text(value: Any) -> str:
     """Return what Go prints."""
     args = value._type.__args__
     if isinstance(value, Map):
-        items = list(cast("Map[Any, Any]", value).items())
-        try:
+        items: list[Any] = list(value.items())
+        with contextlib.suppress(TypeError):  # keys that have no order stay as they are
             items.sort(key=lambda item: item[0])
-        except TypeError:
-            pass
         shown = (f"{_text(args[0], k)}:{_text(args[1], v)}" for k, v in items)
         return f"map[{' '.join(shown)}]"
     return f"[{' '.join(_text(args[0], v) for v in value)}]"
@@ -81,11 +85,8 @@ def text(value: Any) -> str:
 def rebuild(kind: Any, n: int, data: bytes = b"") -> Any:
     """Make a value of n elements again, of its bytes if it holds numbers."""
     if kind.__origin__ is Pointer:
-        return new(kind.__args__[0])
-    value = make(kind, n) if kind.__origin__ is Slice else kind()
+        return _runtime.new(kind.__args__[0])
+    value: Any = make(kind, n) if kind.__origin__ is Slice else kind()
     if data:
         memoryview(value).cast("B")[:] = data
     return value
-
-
-_runtime._set_values_hooks(rebuild, represent, text)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from builtins import len
 
-from goroutines import _values  # noqa: F401 - its hooks
 from goroutines._runtime import (
     Array,
     Map,

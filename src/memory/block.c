@@ -13,8 +13,6 @@
 
 _Alignas(16) char nothing[16];
 
-static PyObject *rebuild, *to_repr, *to_str; /* of goroutines._values */
-
 /* ---- free lists ---------------------------------------------------------------------------------- */
 
 #ifdef Py_GIL_DISABLED
@@ -124,8 +122,7 @@ static NOINLINE void
 block_dealloc_refs(Block *s)
 {
     PyObject_GC_UnTrack(s);
-    Py_TRASHCAN_BEGIN(s, Block_dealloc)
-    Block_clear(s);
+    Py_TRASHCAN_BEGIN(s, Block_dealloc) Block_clear(s);
     block_free(s);
     Py_TRASHCAN_END
 }
@@ -223,14 +220,26 @@ header_dealloc(Header *h)
 
 /* ---- what Python does better: texts, pickling --------------------------------------------------------------- */
 
+/* A function of goroutines._values: a new reference. */
 static PyObject *
-text_of(PyObject *o, PyObject *how)
+helper(const char *name)
+{
+    PyObject *mod = PyImport_ImportModule("goroutines._values");
+    PyObject *fn = mod != NULL ? PyObject_GetAttrString(mod, name) : NULL;
+    Py_XDECREF(mod);
+    return fn;
+}
+
+static PyObject *
+text_of(PyObject *o, const char *how)
 {
     int inside = Py_ReprEnter(o);
     if (inside != 0) {
         return inside > 0 ? PyUnicode_FromString("...") : NULL;
     }
-    PyObject *text = PyObject_CallOneArg(how, o);
+    PyObject *fn = helper(how);
+    PyObject *text = fn != NULL ? PyObject_CallOneArg(fn, o) : NULL;
+    Py_XDECREF(fn);
     Py_ReprLeave(o);
     return text;
 }
@@ -238,13 +247,25 @@ text_of(PyObject *o, PyObject *how)
 PyObject *
 value_repr(PyObject *o)
 {
-    return text_of(o, to_repr);
+    return text_of(o, "represent");
 }
 
 PyObject *
 value_str(PyObject *o)
 {
-    return text_of(o, to_str);
+    return text_of(o, "text");
+}
+
+/* Its elements: what holds references is made first and filled then, for it may hold
+ * itself.  A new reference. */
+static PyObject *
+content(PyObject *o, Type *type)
+{
+    if (Py_TYPE(o) == &Pointer_Type) {
+        PyObject *v = elem_load(type->sub, ((Header *)o)->block, ((Header *)o)->data);
+        return v != NULL ? Py_BuildValue("(N)", v) : NULL;
+    }
+    return type->sub->has_refs ? span_tuple(o) : PyBytes_FromObject(o);
 }
 
 PyObject *
@@ -252,14 +273,15 @@ header_reduce(PyObject *o, PyObject *unused)
 {
     (void)unused;
     Type *type = ((Header *)o)->type;
-    if (Py_TYPE(o) == &Pointer_Type) {
-        PyObject *v = elem_load(type->sub, ((Header *)o)->block, ((Header *)o)->data);
-        return Py_BuildValue("O(Oi)(N)", rebuild, type, 1, v);
+    Py_ssize_t n = Py_TYPE(o) != &Pointer_Type ? PyObject_Length(o) : 1;
+    PyObject *rebuild = helper("rebuild"), *elements = content(o, type), *result = NULL;
+    if (rebuild != NULL && elements != NULL) {
+        result = Py_BuildValue(PyTuple_Check(elements) ? "O(On)O" : "O(OnO)", rebuild, type, n,
+                               elements);
     }
-    if (type->sub->has_refs) { /* in two steps, since it may hold itself */
-        return Py_BuildValue("O(On)N", rebuild, type, PyObject_Length(o), span_tuple(o));
-    }
-    return Py_BuildValue("O(OnN)", rebuild, type, PyObject_Length(o), PyBytes_FromObject(o));
+    Py_XDECREF(rebuild);
+    Py_XDECREF(elements);
+    return result;
 }
 
 PyObject *
@@ -267,51 +289,21 @@ header_setstate(PyObject *o, PyObject *state)
 {
     Header *h = (Header *)o;
     Span span;
+    if (!span_of(o, &span)) {
+        span = (Span){h->type->sub, h->block, h->data, 1, 1};
+    }
     if (!PyTuple_Check(state)) {
         PyErr_SetString(PyExc_TypeError, "__setstate__ takes a tuple of elements");
         return NULL;
     }
-    if (!span_of(o, &span)) {
-        span = (Span){h->type->sub, h->block, h->data, 1, 1};
-    }
-    if (PyTuple_GET_SIZE(state) != span.len) {
-        PyErr_Format(PyExc_ValueError, "__setstate__: %zd elements for a length of %zd",
-                     PyTuple_GET_SIZE(state), span.len);
+    if (span_fill_items(span, &PyTuple_GET_ITEM(state, 0), PyTuple_GET_SIZE(state), "state") < 0) {
         return NULL;
-    }
-    for (Py_ssize_t i = 0; i < span.len; i++) {
-        if (elem_store(span.elem, span.block, span.data + i * span.elem->size,
-                       PyTuple_GET_ITEM(state, i), i) < 0) {
-            return NULL;
-        }
     }
     Py_RETURN_NONE;
 }
-
-static PyObject *
-set_values_hooks(PyObject *mod, PyObject *args)
-{
-    PyObject *hooks[3];
-    (void)mod;
-    if (!PyArg_ParseTuple(args, "OOO:_set_values_hooks", &hooks[0], &hooks[1], &hooks[2])) {
-        return NULL;
-    }
-    Py_XSETREF(rebuild, Py_NewRef(hooks[0]));
-    Py_XSETREF(to_repr, Py_NewRef(hooks[1]));
-    Py_XSETREF(to_str, Py_NewRef(hooks[2]));
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef hook_functions[] = {
-    METHOD("_set_values_hooks", set_values_hooks, METH_VARARGS,
-           PyDoc_STR("_set_values_hooks(rebuild, repr, str)")),
-    {NULL, NULL, 0, NULL},
-};
 
 int
-values_init(PyObject *mod)
+values_init(void)
 {
-    return PyType_Ready(&Block_Type) < 0 || PyType_Ready(&SpanIter_Type) < 0
-               ? -1
-               : PyModule_AddFunctions(mod, hook_functions);
+    return PyType_Ready(&Block_Type) < 0 || PyType_Ready(&SpanIter_Type) < 0 ? -1 : 0;
 }

@@ -14,8 +14,16 @@ size_arg(const char *name, PyObject *o, Py_ssize_t *n)
                      Py_TYPE(o)->tp_name);
         return -1;
     }
-    *n = PyNumber_AsSsize_t(o, NULL); /* what no Py_ssize_t holds is out of range in any case */
-    return *n == -1 && PyErr_Occurred() ? -1 : 0;
+    *n = PyNumber_AsSsize_t(o, PyExc_OverflowError);
+    if (*n != -1 || !PyErr_Occurred()) {
+        return 0;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    *n = -1; /* out of range in any case */
+    return 0;
 }
 
 static PyObject *
@@ -101,7 +109,7 @@ make_other(PyObject *o, PyObject *len, PyObject *cap)
 static PyObject *
 mem_make(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"T", "len", "cap", NULL};
+    static const char *const names[] = {"kind", "len", "cap", NULL};
     PyObject *given[3];
     (void)mod;
     if (LIKELY(nargs == 2 && kwnames == NULL && is_type(args[0]) &&
@@ -239,15 +247,17 @@ mem_delete(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
 
 static PyMethodDef functions[] = {
     METHOD("new", mem_new, METH_O,
-           PyDoc_STR("new(T, /)\n--\n\n"
-                     "A Pointer[T] to a zero value of its own.  Raises TypeError if T is no type.")),
-    METHOD("make", mem_make, FASTKW,
            PyDoc_STR(
-               "make(T, len=None, cap=None)\n--\n\n"
-               "make(Slice[T], len, cap=len): a slice of zero values; make(Map[K, V]); make(Chan[T],\n"
-               "cap).\n\n"
-               "Raises ValueError for sizes that are negative, absurd or a cap below len, as Go\n"
-               "words them, MemoryError when there is no memory, TypeError for other types.")),
+               "new(kind, /)\n--\n\n"
+               "A Pointer[T] to a zero value of its own.  Raises TypeError if kind is no type.")),
+    METHOD(
+        "make", mem_make, FASTKW,
+        PyDoc_STR(
+            "make(kind, len=None, cap=None)\n--\n\n"
+            "make(Slice[T], len, cap=len): a slice of zero values; make(Map[K, V]); make(Chan[T],\n"
+            "cap).\n\n"
+            "Raises ValueError for sizes that are negative, absurd or a cap below len, as Go\n"
+            "words them, MemoryError when there is no memory, TypeError for other types.")),
     METHOD("append", mem_append, METH_FASTCALL,
            PyDoc_STR(
                "append(s, /, *values)\n--\n\n"
@@ -265,23 +275,26 @@ static PyMethodDef functions[] = {
                      "Copy elements of src to dst, as many as the shorter has; return how many.\n\n"
                      "src is a slice of the same type, overlapping or not, a buffer of the same\n"
                      "items, or, for bytes, a str.  Raises TypeError for anything else.")),
-    METHOD("cap", mem_cap, METH_O,
-           PyDoc_STR("cap(x, /)\n--\n\n"
-                     "How many elements a slice can have before append moves it; an array's length,\n"
-                     "a channel's buffer.  Raises TypeError for anything else.")),
-    METHOD("clear", mem_clear, METH_O,
-           PyDoc_STR("clear(x, /)\n--\n\n"
-                     "Set a slice's elements to zero values, or empty a map.  Raises TypeError for\n"
-                     "anything else.")),
-    METHOD("delete", mem_delete, METH_FASTCALL,
-           PyDoc_STR("delete(m, key, /)\n--\n\n"
-                     "Remove a key from a map, if it is there.  Raises TypeError for a key that is\n"
-                     "not of the map's type.")),
+    METHOD(
+        "cap", mem_cap, METH_O,
+        PyDoc_STR("cap(x, /)\n--\n\n"
+                  "How many elements a slice can have before append moves it; an array's length,\n"
+                  "a channel's buffer.  Raises TypeError for anything else.")),
+    METHOD(
+        "clear", mem_clear, METH_O,
+        PyDoc_STR("clear(x, /)\n--\n\n"
+                  "Set a slice's elements to zero values, or empty a map.  Raises TypeError for\n"
+                  "anything else.")),
+    METHOD(
+        "delete", mem_delete, METH_FASTCALL,
+        PyDoc_STR("delete(m, key, /)\n--\n\n"
+                  "Remove a key from a map, if it is there.  Raises TypeError for a key that is\n"
+                  "not of the map's type.")),
     METHOD("array_of", mem_array_of, METH_FASTCALL,
-           PyDoc_STR("array_of(T, /, *values)\n--\n\n"
+           PyDoc_STR("array_of(kind, /, *values)\n--\n\n"
                      "An Array[T, len(values)] of these values: Go's [...]T{values}.")),
     METHOD("slice_of", mem_slice_of, METH_FASTCALL,
-           PyDoc_STR("slice_of(T, /, *values)\n--\n\n"
+           PyDoc_STR("slice_of(kind, /, *values)\n--\n\n"
                      "A Slice[T] of these values: Go's []T{values}.")),
     {NULL, NULL, 0, NULL},
 };
@@ -289,7 +302,7 @@ static PyMethodDef functions[] = {
 int
 memory_add_types(PyObject *mod)
 {
-    return types_init(mod) < 0 || values_init(mod) < 0 || map_init() < 0
+    return types_init(mod) < 0 || values_init() < 0 || map_init() < 0
                ? -1
                : PyModule_AddFunctions(mod, functions);
 }

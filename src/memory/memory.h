@@ -147,7 +147,7 @@ HIDDEN PyObject *header_reduce(PyObject *o, PyObject *unused);
 HIDDEN PyObject *header_setstate(PyObject *o, PyObject *state);
 HIDDEN PyObject *value_repr(PyObject *o);
 HIDDEN PyObject *value_str(PyObject *o);
-HIDDEN int values_init(PyObject *mod);
+HIDDEN int values_init(void);
 
 /* ---- span.c: indices, iteration ------------------------------------------------------------- */
 

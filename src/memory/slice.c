@@ -170,8 +170,7 @@ static Slice *
 slice_arg(const char *who, PyObject *o)
 {
     if (UNLIKELY(!is_slice(o))) {
-        PyErr_Format(PyExc_TypeError, "%s: expected a Slice, not %.100s", who,
-                     Py_TYPE(o)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%s: expected a Slice, not %.100s", who, Py_TYPE(o)->tp_name);
         return NULL;
     }
     return (Slice *)o;

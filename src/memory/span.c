@@ -185,8 +185,8 @@ get_slice(PyObject *o, PySliceObject *key)
     if (t == NULL) {
         return NULL;
     }
-    PyObject *s = slice_new(t, a.block, a.data + b.low * a.elem->size, b.high - b.low,
-                            b.max - b.low);
+    PyObject *s =
+        slice_new(t, a.block, a.data + b.low * a.elem->size, b.high - b.low, b.max - b.low);
     Py_DECREF(t);
     return s;
 }

@@ -12,9 +12,15 @@
 #include "memory.h"
 
 #define BASIC(kind_, name_, format_, size_, go_size_, min_, max_)                                  \
-    [kind_] = {PyObject_HEAD_INIT(&Type_Type).kind = kind_, .name = name_, .format = {format_},      \
-               .size = size_, .go_size = go_size_, .min = min_, .max = max_,                       \
-               .has_refs = kind_ == K_STRING, .forever = true}
+    [kind_] = {PyObject_HEAD_INIT(&Type_Type).kind = kind_,                                        \
+               .name = name_,                                                                      \
+               .format = {format_},                                                                \
+               .size = size_,                                                                      \
+               .go_size = go_size_,                                                                \
+               .min = min_,                                                                        \
+               .max = max_,                                                                        \
+               .has_refs = kind_ == K_STRING,                                                      \
+               .forever = true}
 
 Type basic[] = {
     BASIC(K_INT8, "int8", 'b', 1, 1, INT8_MIN, INT8_MAX),
@@ -491,8 +497,8 @@ Type_reduce(Type *t, PyObject *unused)
         return PyUnicode_FromString(t->name);
     }
     PyObject *args = Type_get_args(t, NULL), *result = NULL;
-    PyObject *operator= PyImport_ImportModule("operator");
-    PyObject *getitem = operator!= NULL ? PyObject_GetAttrString(operator, "getitem") : NULL;
+    PyObject *operator = PyImport_ImportModule("operator");
+    PyObject *getitem = operator != NULL ? PyObject_GetAttrString(operator, "getitem") : NULL;
     if (args != NULL && getitem != NULL) {
         PyObject *item = PyTuple_GET_SIZE(args) == 1 ? PyTuple_GET_ITEM(args, 0) : args;
         result = Py_BuildValue("O(OO)", getitem, type_origin(t), item);
