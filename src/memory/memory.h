@@ -56,7 +56,7 @@ struct Type {
     Kind kind;
     char format[2]; /* of a number: struct's code, else empty */
     bool has_refs; /* elements are, or consist of, references */
-    bool forever;  /* int32 and its like, and what they cache: never freed */
+    bool forever;  /* int32 and its like, Slice and Pointer of them: static */
     Py_ssize_t size;    /* of an element in a Block, in bytes */
     Py_ssize_t go_size; /* of an element in Go, which growth goes by */
     int64_t min;        /* of an int */

@@ -38,9 +38,24 @@ Type basic[] = {
 };
 #define NBASIC (int)(sizeof(basic) / sizeof(basic[0]))
 
+/* Slice[T] and Pointer[T] of these; static, so that no thread counts references to them. */
+static Type slices_of[NBASIC] = {[0 ... NBASIC - 1] = {PyObject_HEAD_INIT(&Type_Type)}};
+static Type pointers_to[NBASIC] = {[0 ... NBASIC - 1] = {PyObject_HEAD_INIT(&Type_Type)}};
+
 static PyObject *union_type; /* types.UnionType */
 
 /* ---- making types ---------------------------------------------------------------------------- */
+
+/* Of zeroed memory; takes the reference sub. */
+static void
+type_init(Type *t, Kind kind, Type *sub)
+{
+    t->kind = kind;
+    t->sub = sub;
+    t->size = sizeof(PyObject *);
+    t->go_size = kind == K_SLICE ? 24 : 8;
+    t->has_refs = true;
+}
 
 static Type *
 type_new(Kind kind, Type *sub)
@@ -50,10 +65,7 @@ type_new(Kind kind, Type *sub)
         return NULL;
     }
     memset((char *)t + sizeof(PyObject), 0, sizeof(Type) - sizeof(PyObject));
-    t->kind = kind;
-    t->sub = (Type *)Py_XNewRef((PyObject *)sub);
-    t->size = t->go_size = sizeof(PyObject *);
-    t->has_refs = true;
+    type_init(t, kind, (Type *)Py_XNewRef((PyObject *)sub));
     PyObject_GC_Track(t);
     return t;
 }
@@ -64,11 +76,7 @@ slice_type(Type *elem)
     if (elem->slice_of != NULL) {
         return (Type *)Py_NewRef((PyObject *)elem->slice_of);
     }
-    Type *t = type_new(K_SLICE, elem);
-    if (t != NULL) {
-        t->go_size = 24;
-    }
-    return t;
+    return type_new(K_SLICE, elem);
 }
 
 Type *
@@ -557,7 +565,7 @@ Type_clear(Type *t)
 static int
 Type_is_gc(PyObject *t)
 {
-    return ((Type *)t)->name == NULL; /* the basic ones are static */
+    return !((Type *)t)->forever;
 }
 
 static void
@@ -619,13 +627,11 @@ attribute_of(const char *module, const char *name)
 static int
 add_basic(PyObject *mod, Type *t)
 {
-    Type *slice = slice_type(t), *pointer = pointer_type(t);
-    if (slice == NULL || pointer == NULL) {
-        return -1;
-    }
-    slice->forever = pointer->forever = true;
-    t->slice_of = slice;
-    t->pointer_to = pointer;
+    t->slice_of = &slices_of[t->kind];
+    t->pointer_to = &pointers_to[t->kind];
+    type_init(t->slice_of, K_SLICE, t);
+    type_init(t->pointer_to, K_POINTER, t);
+    t->forever = t->slice_of->forever = t->pointer_to->forever = true;
     return PyModule_AddObjectRef(mod, t->name, (PyObject *)t);
 }
 

@@ -39,6 +39,7 @@ int nclasses;
 static Central central[MAX_CLASSES];
 static _Thread_local Cache *tls_cache TLS_MODEL;
 static pthread_key_t at_thread_end;
+static bool checked; /* all blocks have red zones; settled before the first one */
 
 /* ---- size classes --------------------------------------------------------------------------- */
 
@@ -427,15 +428,21 @@ thread_ends(void *cache)
     pthread_mutex_unlock(&world.mu);
 }
 
-void
-mem_trim(void)
+static void
+trim(bool all)
 {
     stop_world();
     for (Cache *c = world.caches; c != NULL; c = c->next) {
         cache_empty(c);
     }
-    heap_release_all();
+    heap_trim(all);
     start_world();
+}
+
+void
+mem_trim(void)
+{
+    trim(true);
 }
 
 /* Much was freed since the last time: what caches hold may be all that keeps spans alive. */
@@ -443,7 +450,7 @@ static void
 trim_if_wanted(void)
 {
     if (UNLIKELY(atomic_load_explicit(&heap.trim_wanted, memory_order_relaxed))) {
-        mem_trim();
+        trim(false);
     }
 }
 
@@ -453,6 +460,10 @@ trim_if_wanted(void)
 static inline void
 zero_block(char *p, size_t n)
 {
+    if (n >= 512) {
+        zero_lines(p, n);
+        return;
+    }
     if (n > 64) {
         memset(p, 0, n);
         return;
@@ -484,7 +495,7 @@ large_alloc(Cache *c, size_t size, bool zero)
     }
     ASAN_SHOW(p, (size + HPAGE - 1) & ~(HPAGE - 1));
     if (zero && dirty.begin < dirty.end) {
-        memset(page_address(dirty.begin), 0, (dirty.end - dirty.begin) << HPAGE_SHIFT);
+        zero_lines(page_address(dirty.begin), (dirty.end - dirty.begin) << HPAGE_SHIFT);
     }
     return p;
 }
@@ -615,13 +626,16 @@ raw_usable(const void *p)
 void *
 mem_alloc(size_t size, bool zero)
 {
-    return raw_alloc(size, zero);
+    return UNLIKELY(checked) ? check_alloc(size, zero) : raw_alloc(size, zero);
 }
 
 void
 mem_free(void *p)
 {
-    if (LIKELY(p != NULL)) {
+    if (UNLIKELY(checked) && p != NULL) {
+        check_free(p);
+    }
+    else if (LIKELY(p != NULL)) {
         raw_free(p);
     }
 }
@@ -629,7 +643,7 @@ mem_free(void *p)
 size_t
 mem_usable(const void *p)
 {
-    return raw_usable(p);
+    return UNLIKELY(checked) ? check_usable(p) : raw_usable(p);
 }
 
 size_t
@@ -665,6 +679,8 @@ int
 mem_init(void)
 {
     make_classes();
+    zero_init();
+    checked = check_wanted();
     for (int cls = 0; cls < nclasses; cls++) {
         pthread_mutex_init(&central[cls].mu, NULL);
     }

@@ -15,7 +15,7 @@
  *
  * Alignment follows from Go's sizes: 16 bytes from 16 bytes up (but 8 for 17 to 24 bytes, a
  * block of 24), 32 from 241 up, 64 from 481 up and for every block whose size is a multiple
- * of 64; a page of 8 KiB above 32 KiB. */
+ * of 64. */
 HIDDEN void *mem_alloc(size_t size, bool zero);
 
 /* From any thread, not only the one that allocated.  NULL is fine. */

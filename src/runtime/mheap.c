@@ -472,19 +472,20 @@ release_tables(const Bins *bins)
     }
 }
 
+/* All caches were emptied.  With `all` what loops missed is forgotten by and by. */
 void
-heap_release_all(void)
+heap_trim(bool all)
 {
     pthread_mutex_lock(&heap.mu);
-    heap.keep /= 2; /* called now and then, it forgets */
-    size_t warm = heap.sys - heap.inuse - heap.gone;
-    size_t base = heap.inuse / 10 + heap.keep;
-    if (warm > base) {
-        release(warm - base);
+    if (all) {
+        heap.keep /= 2;
+        size_t warm = heap.sys - heap.inuse - heap.gone;
+        size_t base = heap.inuse / 10 + heap.keep;
+        release(warm > base ? warm - base : 0);
     }
     release_tables(&heap.warm);
     release_tables(&heap.cold);
-    heap.trim_mark = heap.inuse;
+    heap.trim_mark = heap.small;
     atomic_store_explicit(&heap.trim_wanted, false, memory_order_relaxed);
     pthread_mutex_unlock(&heap.mu);
 }
@@ -537,7 +538,6 @@ run_take(size_t npages, SpanState state, Dirty *dirty)
     *s = (Span){.page = page, .npages = npages, .state = (uint8_t)state};
     heap.inuse += npages;
     heap.nspans++;
-    heap.trim_mark = max_size(heap.trim_mark, heap.inuse);
     return s;
 }
 
@@ -549,9 +549,6 @@ run_give(Span *s)
     s->state = SPAN_NONE;
     run_free(s->page, s->npages, 0);
     release_surplus();
-    if (heap.inuse + FREE_PAGES < heap.trim_mark - heap.trim_mark / 4) {
-        atomic_store_explicit(&heap.trim_wanted, true, memory_order_relaxed);
-    }
 }
 
 Span *
@@ -560,6 +557,10 @@ heap_alloc_small(int cls)
     Dirty dirty;
     pthread_mutex_lock(&heap.mu);
     Span *s = run_take(classes[cls].npages, SPAN_SMALL, &dirty);
+    if (s != NULL) {
+        heap.small += s->npages;
+        heap.trim_mark = max_size(heap.trim_mark, heap.small);
+    }
     pthread_mutex_unlock(&heap.mu);
     if (s == NULL) {
         return NULL;
@@ -585,6 +586,10 @@ heap_free_small(Span *s)
     }
     pthread_mutex_lock(&heap.mu);
     ASAN_SHOW(page_address(s->page), s->npages << HPAGE_SHIFT);
+    heap.small -= s->npages;
+    if (heap.small + FREE_PAGES < heap.trim_mark - heap.trim_mark / 4) {
+        atomic_store_explicit(&heap.trim_wanted, true, memory_order_relaxed);
+    }
     run_give(s);
     pthread_mutex_unlock(&heap.mu);
 }

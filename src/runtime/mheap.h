@@ -88,11 +88,12 @@ typedef struct {
     Arena *arenas;
     Bins warm, cold; /* free runs: with pages in memory; with none */
     Page grow, grow_end; /* reserved addresses that are not used yet */
+    size_t small;        /* in SMALL spans */
     size_t sys, inuse;   /* got from the system; in spans that are not FREE */
     size_t gone;         /* free pages that the system has */
     size_t debt;         /* those of them that were taken from us, not just never used */
     size_t keep;         /* free pages that were missed when the system had them: kept now */
-    size_t trim_mark;    /* `inuse` at the last trim, or the most since */
+    size_t trim_mark;    /* `small` at the last trim, or the most since */
     _Atomic(bool) trim_wanted;
     size_t sys_page;    /* the system's page size in heap pages, at least 1 */
     size_t meta_sys, nspans; /* bytes of tables; spans that are not FREE */
@@ -157,7 +158,7 @@ HIDDEN Span *heap_alloc_small(int cls);
 HIDDEN void heap_free_small(Span *s);
 HIDDEN char *heap_alloc_large(size_t npages, Dirty *dirty);
 HIDDEN void heap_free_large(void *p);
-HIDDEN void heap_release_all(void);
+HIDDEN void heap_trim(bool all);
 HIDDEN void *system_map(size_t bytes);
 
 /* ---- malloc.c ------------------------------------------------------------------------- */
@@ -168,12 +169,18 @@ HIDDEN void *raw_alloc(size_t size, bool zero);
 HIDDEN void raw_free(void *p);
 HIDDEN size_t raw_usable(const void *p);
 
+/* ---- mzero.c --------------------------------------------------------------------------- */
+
+HIDDEN void zero_init(void);
+HIDDEN void zero_lines(char *p, size_t n);
+
 /* ---- mcheck.c: red zones and poison ------------------------------------------------------ */
 
 HIDDEN bool check_wanted(void);
 HIDDEN void *check_alloc(size_t size, bool zero);
 HIDDEN void check_free(void *p);
 HIDDEN size_t check_usable(const void *p);
+HIDDEN const char *heap_check(void);
 
 /* ---- inline ------------------------------------------------------------------------------- */
 

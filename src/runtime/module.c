@@ -440,8 +440,14 @@ rt_gc_event(PyObject *mod, PyObject *args)
     if (tls_m != NULL) {
         tls_m->in_gc = start;
     }
-    if (start && collects_all(info)) {
-        cache_full_collection(); /* its destructors must not wait: in_gc is set */
+    mem_note_collection(start);
+    if (collects_all(info)) {
+        if (start) {
+            cache_full_collection(); /* its destructors must not wait: in_gc is set */
+        }
+        else {
+            mem_trim();
+        }
     }
     Py_RETURN_NONE;
 }
@@ -584,7 +590,7 @@ module_exec(PyObject *mod)
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
         pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 ||
         socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || native_add_functions(mod) < 0 ||
-        memory_add_types(mod) < 0 || threads_init() < 0) {
+        memory_add_types(mod) < 0 || mem_add_functions(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();
