@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
+from goroutines import Chan, memory
 from goroutines.memory import (
     Array,
     Map,
@@ -23,8 +25,6 @@ from goroutines.memory import (
     slice_of,
     string,
 )
-
-from goroutines import Chan, memory
 
 from .tools import numbers, outcome_is_type_error, survives
 

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 import pytest
+
 from goroutines.memory import (
     Array,
     Map,

@@ -13,9 +13,9 @@ import inspect
 from typing import Any
 
 import pytest
-from goroutines.memory import Slice, append, array_of, byte, int64, make, new
 
 from goroutines import Chan, WaitGroup, go, runtime
+from goroutines.memory import Slice, append, array_of, byte, int64, make, new
 
 from ...conftest import in_thread, parked, scaled, until
 from .tools import survives
@@ -88,7 +88,8 @@ def test_counting(size: int) -> None:
     assert during.alloc - before.alloc >= count * size
     assert during.alloc - before.alloc <= 2 * count * size + 200 * count + MIB
     assert during.heap_objects - before.heap_objects >= count
-    assert during.heap_inuse - before.heap_inuse >= count * size // 2
+    # two spans that were there already may have had room
+    assert during.heap_inuse - before.heap_inuse >= count * size // 2 - 16384
     del kept
     gc.collect()
     after = read()

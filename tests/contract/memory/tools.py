@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from goroutines.memory import make
 
 from goroutines import memory
+from goroutines.memory import make
 
 from ...conftest import PROGRAM_TIMEOUT, Finished, run_program
 
