@@ -34,7 +34,7 @@ mem_note_collection(bool start)
 
 typedef struct {
     uint64_t mallocs[MAX_CLASSES], frees[MAX_CLASSES];
-    uint64_t large_mallocs, large_frees, large_bytes, large_freed;
+    unsigned long long large_mallocs, large_frees, large_bytes, large_freed;
     size_t sys, inuse, gone, nspans, meta_sys, ncaches, nspare;
 } Counts;
 
@@ -83,7 +83,7 @@ by_size(const Counts *c)
     return all;
 }
 
-/* In the order of MemStats in runtime.py, without what Python itself knows. */
+/* First the counts, in the order of MemStats in runtime.py; then the collector's; then by_size. */
 static PyObject *
 mem_stats(PyObject *mod, PyObject *unused)
 {
@@ -92,8 +92,8 @@ mem_stats(PyObject *mod, PyObject *unused)
     (void)unused;
     count_world(&c);
     StackBytes stacks = stack_bytes();
-    uint64_t mallocs = c.large_mallocs, frees = c.large_frees;
-    uint64_t total = c.large_bytes, freed = c.large_freed;
+    unsigned long long mallocs = c.large_mallocs, frees = c.large_frees;
+    unsigned long long total = c.large_bytes, freed = c.large_freed;
     for (int cls = 1; cls < nclasses; cls++) {
         mallocs += c.mallocs[cls];
         frees += c.frees[cls];
@@ -106,14 +106,14 @@ mem_stats(PyObject *mod, PyObject *unused)
     if (sizes == NULL) {
         return NULL;
     }
-    return Py_BuildValue(
-        "(KKnKKnnnnnnnnnnKKLLLN)", (unsigned long long)(total - freed), (unsigned long long)total,
-        c.sys + stacks.sys + c.meta_sys + mcache_sys, (unsigned long long)mallocs,
-        (unsigned long long)frees, c.sys, c.sys - c.inuse, c.inuse, c.gone, stacks.inuse,
-        stacks.sys, c.nspans * sizeof(Span), c.meta_sys, mcache_inuse, mcache_sys,
-        (unsigned long long)c.large_mallocs, (unsigned long long)c.large_frees,
-        (long long)atomic_load(&collections.last_ns), (long long)atomic_load(&collections.pause_ns),
-        (long long)atomic_load(&collections.n), sizes);
+    PyObject *counts = Py_BuildValue(
+        "(KKnKKKnnnnKnnnnnnKK)", total - freed, total, c.sys + stacks.sys + c.meta_sys + mcache_sys,
+        mallocs, frees, total - freed, c.sys, c.sys - c.inuse, c.inuse, c.gone, mallocs - frees,
+        stacks.inuse, stacks.sys, c.nspans * sizeof(Span), c.meta_sys, mcache_inuse, mcache_sys,
+        c.large_mallocs, c.large_frees);
+    return Py_BuildValue("(NLLLN)", counts, (long long)atomic_load(&collections.last_ns),
+                         (long long)atomic_load(&collections.pause_ns),
+                         (long long)atomic_load(&collections.n), sizes);
 }
 
 /* ---- for tests ---------------------------------------------------------------------------------------- */

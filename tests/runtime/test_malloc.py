@@ -7,7 +7,6 @@ the core give addresses.
 from __future__ import annotations
 
 import ctypes
-import gc
 import random
 import sys
 import textwrap
@@ -78,7 +77,7 @@ def heap_is_sound() -> Iterator[None]:
     assert runtime.read_mem_stats().heap_objects == before
 
 
-# ---- sizes --------------------------------------------------------------------------------------
+# ---- sizes ----------------------------------------------------------------------------------
 
 
 def test_sizes_waste_a_sixth_at_most() -> None:
@@ -141,7 +140,7 @@ def test_freeing_nothing() -> None:
     _runtime._debug_mem_free(0)
 
 
-# ---- zeros, and who has which memory ----------------------------------------------------------------
+# ---- zeros, and who has which memory --------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -211,7 +210,7 @@ def test_random_use_against_a_model(seed: int) -> None:
             _runtime._debug_mem_trim()
 
 
-# ---- threads -------------------------------------------------------------------------------------------
+# ---- threads --------------------------------------------------------------------------------
 
 
 def test_threads_at_random() -> None:
@@ -262,7 +261,7 @@ def test_a_thread_that_ends_gives_its_cache_back() -> None:
     assert after.mcache_inuse == before.mcache_inuse
 
 
-# ---- fork -----------------------------------------------------------------------------------------------
+# ---- fork -----------------------------------------------------------------------------------
 
 
 def test_fork_while_threads_allocate() -> None:
@@ -312,7 +311,7 @@ def test_fork_while_threads_allocate() -> None:
     assert (done.returncode, done.stdout) == (0, "ok\n"), done
 
 
-# ---- giving memory back ------------------------------------------------------------------------------------
+# ---- giving memory back ---------------------------------------------------------------------
 
 
 def rss() -> int:
@@ -397,7 +396,7 @@ def test_a_collection_gives_memory_back() -> None:
     assert stats.heap_idle - stats.heap_released <= stats.heap_inuse // 10 + 16 * KIB
 
 
-# ---- mistakes of those who use it ------------------------------------------------------------------------------
+# ---- mistakes of those who use it -----------------------------------------------------------
 
 
 def misused(body: str, check: bool = True) -> Finished:
