@@ -551,10 +551,10 @@ raw_alloc(size_t size, bool zero)
 /* ---- freeing ---------------------------------------------------------------------------------------------------- */
 
 static NOINLINE void
-large_free(Cache *c, void *p)
+large_free(Cache *c, void *p, size_t dirty)
 {
     enter(c);
-    heap_free_large(p);
+    heap_free_large(p, dirty);
     leave(c);
     trim_if_wanted();
 }
@@ -574,7 +574,7 @@ free_without_cache(void *p, int cls)
 {
     pthread_mutex_lock(&world.mu);
     if (cls == 0) {
-        heap_free_large(p);
+        heap_free_large(p, SIZE_MAX);
     }
     else {
         pthread_mutex_lock(&central[cls].mu);
@@ -596,7 +596,7 @@ arena_of_block(const void *p)
 }
 
 void
-raw_free(void *p)
+raw_free(void *p, size_t dirty)
 {
     int cls = arena_of_block(p)->cls[page_of(p) % ARENA_PAGES];
     Cache *c = tls_cache;
@@ -605,14 +605,14 @@ raw_free(void *p)
         return;
     }
     if (UNLIKELY(cls == 0)) {
-        large_free(c, p);
+        large_free(c, p, dirty);
         return;
     }
     Bin *b = &c->bin[cls];
+    enter(c);
     if (UNLIKELY(b->head == p)) {
         throw_("mem_free: a block was freed twice");
     }
-    enter(c);
     *(void **)p = b->head;
     b->head = p;
     b->frees++;
@@ -641,14 +641,20 @@ mem_alloc(size_t size, bool zero)
 }
 
 void
-mem_free(void *p)
+mem_free_clean(void *p, size_t dirty)
 {
     if (UNLIKELY(checked) && p != NULL) {
-        check_free(p);
+        check_free(p, dirty);
     }
     else if (LIKELY(p != NULL)) {
-        raw_free(p);
+        raw_free(p, dirty);
     }
+}
+
+void
+mem_free(void *p)
+{
+    mem_free_clean(p, SIZE_MAX);
 }
 
 size_t

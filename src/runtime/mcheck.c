@@ -140,16 +140,19 @@ checked_header(char *p)
 }
 
 void
-check_free(void *user)
+check_free(void *user, size_t dirty)
 {
     char *p = user;
     Header *h = checked_header(p);
     if (!zones_are_whole(p, h)) {
         throw_("mem_free: somebody wrote beyond the end of a block, or before it");
     }
+    if (dirty < h->usable && !all_are(p + dirty, 0, h->usable - dirty)) {
+        throw_("mem_free_clean: the block is not zero where it was said to be");
+    }
     h->magic = FREED;
     memset(p, FREED_BYTE, h->usable);
-    raw_free(h->raw);
+    raw_free(h->raw, SIZE_MAX);
 }
 
 size_t
@@ -195,6 +198,22 @@ count_gone(const Span *s)
     return n;
 }
 
+/* Every page that is gone is clean; none that is in use is either. */
+static bool
+bits_are_right(const Span *s)
+{
+    for (Page page = s->page; page < s->page + s->npages; page++) {
+        const Arena *a = arena_of(page);
+        size_t word = page % ARENA_PAGES / 64;
+        uint64_t bit = (uint64_t)1 << (page % 64);
+        uint64_t clean = a->clean[word] & bit, gone = a->gone[word] & bit;
+        if (s->state == SPAN_FREE ? gone && !clean : gone || clean) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static const char *
 check_free_run(const Span *s, Tally *t)
 {
@@ -230,12 +249,12 @@ static const char *
 check_span(const Span *s, Tally *t)
 {
     t->sys += s->npages;
+    EXPECT(bits_are_right(s));
     if (s->state == SPAN_FREE) {
         return check_free_run(s, t);
     }
     t->nspans++;
     t->inuse += s->npages;
-    EXPECT(count_gone(s) == 0);
     if (s->state == SPAN_SMALL) {
         return check_small_span(s, t);
     }

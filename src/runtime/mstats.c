@@ -135,15 +135,20 @@ debug_alloc(PyObject *mod, PyObject *args)
 }
 
 static PyObject *
-debug_free(PyObject *mod, PyObject *address)
+debug_free(PyObject *mod, PyObject *args)
 {
+    PyObject *address;
+    Py_ssize_t dirty = -1;
     (void)mod;
+    if (!PyArg_ParseTuple(args, "O|n:_debug_mem_free", &address, &dirty)) {
+        return NULL;
+    }
     void *p = PyLong_AsVoidPtr(address);
     if (p == NULL && PyErr_Occurred()) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    mem_free(p);
+    mem_free_clean(p, dirty < 0 ? SIZE_MAX : (size_t)dirty);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -192,7 +197,8 @@ static PyMethodDef functions[] = {
     {"_mem_stats", mem_stats, METH_NOARGS, PyDoc_STR("runtime.read_mem_stats")},
     {"_debug_mem_alloc", debug_alloc, METH_VARARGS,
      PyDoc_STR("_debug_mem_alloc(size, zero=True): the address of a block; None: no memory.")},
-    {"_debug_mem_free", debug_free, METH_O, PyDoc_STR("_debug_mem_free(address)")},
+    {"_debug_mem_free", debug_free, METH_VARARGS,
+     PyDoc_STR("_debug_mem_free(address, dirty=-1): from dirty on it is zero.")},
     {"_debug_mem_usable", debug_usable, METH_O, PyDoc_STR("_debug_mem_usable(address)")},
     {"_debug_mem_round", debug_round, METH_O, PyDoc_STR("_debug_mem_round(size)")},
     {"_debug_mem_trim", debug_trim, METH_NOARGS,

@@ -171,6 +171,22 @@ def test_memory_that_came_back_from_the_system_is_zero() -> None:
         _runtime._debug_mem_free(one)
 
 
+@pytest.mark.parametrize("size", [1000, 64 * KIB, 100 * KIB, MIB, 3 * MIB])
+def test_what_was_not_written_to_is_not_zeroed_again(size: int) -> None:
+    """Who frees may say from where on a block is zero; the next one is zero all the same."""
+    for written in (0, 1, 8 * KIB, 8 * KIB + 1, size // 2, size):
+        address = allocated(size)
+        ctypes.memset(address, 0xFF, min(written, size))
+        _runtime._debug_mem_free(address, written)
+        beside = allocated(size // 2)
+        assert not any(content(beside))
+        address = allocated(size)
+        assert not any(content(address))
+        fill(address, 0xFF)
+        _runtime._debug_mem_free(beside, 0)
+        _runtime._debug_mem_free(address)
+
+
 def random_size(rng: random.Random) -> int:
     """Mostly small, now and then some megabytes."""
     return rng.randrange(1 << rng.randrange(1, 23 if rng.random() < 0.02 else 15))
@@ -436,6 +452,14 @@ def test_writing_after_free_is_found() -> None:
     """The poison of a freed block must be there when its place is used again."""
     done = misused("a = alloc(100); free(a); ctypes.memset(a + 50, 1, 1); alloc(100)")
     assert_dies(done, "written to after it was freed")
+
+
+def test_a_block_that_is_not_as_clean_as_said_is_found() -> None:
+    """The promise of mem_free_clean is looked at."""
+    done = misused("a = alloc(100); ctypes.memset(a + 50, 1, 1); free(a, 51); print('ok')")
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done
+    done = misused("a = alloc(100); ctypes.memset(a + 50, 1, 1); free(a, 50)")
+    assert_dies(done, "not zero where it was said to be")
 
 
 def test_checked_blocks_work() -> None:
