@@ -72,7 +72,7 @@ def collected(condition):
         runtime.find_leaks()
         gosched()
         sleep(0.001)
-    raise AssertionError(runtime.stack(all=True))
+    raise AssertionError(runtime.stack(all=True)[:5000])
 """
 
 
@@ -272,11 +272,10 @@ REACHED = {
     "generator": "def f():\n    mine = ch\n    yield\ng = f(); next(g); KEEP.append(g)",
     "partial": "import functools; KEEP.append(functools.partial(ch.send, 1))",
     "buffered in another": "other = Chan(1); other.send(ch); KEEP.append(other)",
-    "slice": "from goroutines.memory import *\nKEEP.append(slice_of(object, ch))",
-    "array": "from goroutines.memory import *\nKEEP.append(array_of(object, ch))",
-    "pointer": "from goroutines.memory import *\np = new(object); p.value = ch; KEEP.append(p)",
-    "map": "from goroutines.memory import *\n"
-    "m = make(Map[string, object]); m['x'] = ch; KEEP.append(m)",
+    "slice": "KEEP.append(slice_of(object, ch))",
+    "array": "KEEP.append(array_of(object, ch))",
+    "pointer": "p = new(object); p.value = ch; KEEP.append(p)",
+    "map": "m = make(Map[string, object]); m['x'] = ch; KEEP.append(m)",
     "sync.Map": "m = sync.Map(); m.store(1, ch); KEEP.append(m)",
     "atomic": "v = sync.atomic.Value(); v.store(ch); KEEP.append(v)",
     "context variable": "import contextvars\nv = contextvars.ContextVar('v'); v.set(ch)",
