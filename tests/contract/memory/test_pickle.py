@@ -188,7 +188,7 @@ def test_damaged_pickles() -> None:
                     raise pickle.UnpicklingError(module)
                 return super().find_class(module, name)
 
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
         good = pickle.dumps([slice_of(int64, 1, 2, 3), array_of(byte, 1, 2), slice_of(string, "a"),
                              slice_of(Array[int64, 2], array_of(int64, 1, 2)), new(int64)])
         rng = random.Random(1)
