@@ -7,6 +7,7 @@ an object element is inside, the contract does not say, so there only the pace i
 from __future__ import annotations
 
 import pytest
+
 from goroutines.memory import Array, Slice, append, array_of, byte, cap, int64, make
 
 from .tools import every_number, typed

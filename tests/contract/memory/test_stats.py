@@ -13,12 +13,12 @@ import inspect
 from typing import Any
 
 import pytest
-from goroutines.memory import Slice, append, array_of, byte, int64, make, new
 
 from goroutines import Chan, WaitGroup, go, runtime
+from goroutines.memory import Slice, append, array_of, byte, int64, make, new
 
 from ...conftest import in_thread, parked, scaled, until
-from .tools import survives
+from .tools import real_memory, survives
 
 FIELDS = """
 alloc total_alloc sys mallocs frees heap_alloc heap_sys heap_idle heap_inuse heap_released
@@ -271,6 +271,7 @@ def test_many_goroutines_reading() -> None:
 # --- giving memory back -----------------------------------------------------------------------
 
 
+@real_memory
 def test_idle_memory_is_released() -> None:
     """After much was freed, heap_idle and then heap_released tell of it."""
     survives(
@@ -299,6 +300,7 @@ def test_idle_memory_is_released() -> None:
     )
 
 
+@real_memory
 @pytest.mark.slow
 def test_resident_memory_falls() -> None:
     """The process itself is small again after it freed hundreds of MB of mixed sizes.
