@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 from typing import Any
 
 import pytest
@@ -25,6 +26,9 @@ alloc total_alloc sys mallocs frees heap_alloc heap_sys heap_idle heap_inuse hea
 heap_objects stack_inuse stack_sys num_gc
 """.split()
 MIB = 1 << 20
+CHECKED = bool(os.environ.get("GOROUTINES_DEBUG")) or "malloccheck=1" in os.environ.get(
+    "GODEBUG", ""
+)
 
 
 def assert_adds_up(m: Any) -> None:
@@ -57,7 +61,9 @@ def read() -> Any:
 
 def test_fields() -> None:
     """All of Go's fields in the contract are there and agree."""
+    s = make(Slice[byte], 100)
     m = read()
+    assert m.alloc >= len(s)
     assert len(m.by_size) > 10
     assert {8, 16, 1024} <= {c.size for c in m.by_size}
     assert m.sys > 0
@@ -97,6 +103,7 @@ def test_counting(size: int) -> None:
     assert after.heap_objects <= during.heap_objects - count
 
 
+@pytest.mark.skipif(CHECKED, reason="red zones make every block larger")
 @pytest.mark.parametrize("size", [8, 100, 1024, 5000, 16384])
 def test_by_size(size: int) -> None:
     """A small object is counted in the least class that holds it."""
