@@ -172,30 +172,10 @@ def read_mem_stats() -> MemStats:
 
     Other threads that allocate wait for some microseconds meanwhile.
     """
-    (alloc, total_alloc, sys, mallocs, frees, *rest, last_ns, pause_ns, collections, sizes) = (
-        _mem_stats()
-    )
-    heap_sys, heap_idle, heap_inuse, heap_released, *others = rest
-    return MemStats(
-        alloc,
-        total_alloc,
-        sys,
-        mallocs,
-        frees,
-        alloc,
-        heap_sys,
-        heap_idle,
-        heap_inuse,
-        heap_released,
-        mallocs - frees,
-        *others,
-        last_gc=last_ns / 1e9,
-        pause_total_ns=pause_ns,
-        num_gc=collections,
-        num_forced_gc=_forced_gc,
-        enable_gc=_gc.isenabled(),
-        by_size=tuple(map(SizeStats._make, sizes)),
-    )
+    counts, last_ns, pause_ns, collections, sizes = _mem_stats()
+    by_size = tuple(map(SizeStats._make, sizes))
+    collector = (last_ns / 1e9, pause_ns, collections, _forced_gc, _gc.isenabled())
+    return MemStats._make((*counts, *collector, by_size))
 
 
 class BlockingStats(NamedTuple):

@@ -229,6 +229,21 @@ span_of_block(const void *p)
     return span_at(page - a->dist[page % ARENA_PAGES]);
 }
 
+/* Some blocks of s are no longer out. */
+static void
+central_regain(Central *k, Span *s)
+{
+    if (s->nout == 0) {
+        if (s->listed) {
+            central_unlist(k, s);
+        }
+        heap_free_small(s);
+    }
+    else if (!s->listed) {
+        central_list(k, s);
+    }
+}
+
 static void
 central_put(Central *k, void *p)
 {
@@ -239,13 +254,7 @@ central_put(Central *k, void *p)
     *(void **)p = s->free;
     s->free = p;
     s->nout--;
-    if (!s->listed) {
-        central_list(k, s);
-    }
-    if (s->nout == 0) {
-        central_unlist(k, s);
-        heap_free_small(s);
-    }
+    central_regain(k, s);
 }
 
 /* Give b a list of up to `want` blocks that were in use before. */
@@ -320,7 +329,8 @@ give_back(Bin *b, int cls, uint32_t left)
     pthread_mutex_unlock(&k->mu);
 }
 
-/* What is not carved yet can mostly be as if it had never been taken. */
+/* What is not carved yet can mostly be as if it had never been taken.  Else it is freed, and
+ * mcheck.c must not mistake what is there for what was there once. */
 static void
 give_back_carve(Bin *b, int cls)
 {
@@ -332,15 +342,16 @@ give_back_carve(Bin *b, int cls)
     Central *k = &central[cls];
     pthread_mutex_lock(&k->mu);
     Span *s = span_of_block(b->carve);
-    if (page_address(s->page) + s->ncarved * size == b->carve_end && s->nout > n) {
+    if (page_address(s->page) + s->ncarved * size == b->carve_end) {
         s->ncarved -= n;
         s->nout -= n;
-        if (!s->listed) {
-            central_list(k, s);
-        }
+        central_regain(k, s);
         b->carve = b->carve_end;
     }
     for (; b->carve < b->carve_end; b->carve += size) {
+        if (UNLIKELY(checked)) {
+            memset(b->carve, 0, size);
+        }
         central_put(k, b->carve);
     }
     pthread_mutex_unlock(&k->mu);
@@ -540,10 +551,10 @@ raw_alloc(size_t size, bool zero)
 /* ---- freeing ---------------------------------------------------------------------------------------------------- */
 
 static NOINLINE void
-large_free(Cache *c, void *p)
+large_free(Cache *c, void *p, size_t dirty)
 {
     enter(c);
-    heap_free_large(p);
+    heap_free_large(p, dirty);
     leave(c);
     trim_if_wanted();
 }
@@ -563,7 +574,7 @@ free_without_cache(void *p, int cls)
 {
     pthread_mutex_lock(&world.mu);
     if (cls == 0) {
-        heap_free_large(p);
+        heap_free_large(p, SIZE_MAX);
     }
     else {
         pthread_mutex_lock(&central[cls].mu);
@@ -585,7 +596,7 @@ arena_of_block(const void *p)
 }
 
 void
-raw_free(void *p)
+raw_free(void *p, size_t dirty)
 {
     int cls = arena_of_block(p)->cls[page_of(p) % ARENA_PAGES];
     Cache *c = tls_cache;
@@ -594,14 +605,14 @@ raw_free(void *p)
         return;
     }
     if (UNLIKELY(cls == 0)) {
-        large_free(c, p);
+        large_free(c, p, dirty);
         return;
     }
     Bin *b = &c->bin[cls];
+    enter(c);
     if (UNLIKELY(b->head == p)) {
         throw_("mem_free: a block was freed twice");
     }
-    enter(c);
     *(void **)p = b->head;
     b->head = p;
     b->frees++;
@@ -630,14 +641,20 @@ mem_alloc(size_t size, bool zero)
 }
 
 void
-mem_free(void *p)
+mem_free_clean(void *p, size_t dirty)
 {
     if (UNLIKELY(checked) && p != NULL) {
-        check_free(p);
+        check_free(p, dirty);
     }
     else if (LIKELY(p != NULL)) {
-        raw_free(p);
+        raw_free(p, dirty);
     }
+}
+
+void
+mem_free(void *p)
+{
+    mem_free_clean(p, SIZE_MAX);
 }
 
 size_t

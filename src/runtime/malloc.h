@@ -21,6 +21,10 @@ HIDDEN void *mem_alloc(size_t size, bool zero);
 /* From any thread, not only the one that allocated.  NULL is fine. */
 HIDDEN void mem_free(void *p);
 
+/* The same by who knows that all bytes from p + dirty on are still zero, as mem_alloc gave
+ * them: of a block above 32 KiB they need not be zeroed again. */
+HIDDEN void mem_free_clean(void *p, size_t dirty);
+
 /* The size of the block p: mem_round() of what was asked for. */
 HIDDEN size_t mem_usable(const void *p);
 

@@ -5,8 +5,9 @@
  * Checked blocks.  In builds with GOROUTINES_DEBUG, and in others with GODEBUG=malloccheck=1 in
  * the environment, each block lies between two red zones:
  *
- *     raw block: | slack | Header | user's bytes, 64-aligned | tail |
+ *     raw block: | slack | Header | user's bytes, 64-aligned | tail, at least 32 bytes |
  *
+ * All of the raw block is written, so that no Header of an earlier block survives within it.
  * The zones are looked at when the block is freed.  Freed bytes are poisoned, and when the same
  * place is allocated again the poison must still be there: else somebody wrote to what he had
  * freed.  All of these end the process with throw_, as does freeing twice or freeing what is
@@ -17,7 +18,7 @@
 #include "mheap.h"
 
 #define ALIGN 64
-#define TAIL 32
+#define MIN_TAIL 32
 #define ALIVE 0x616c6976652e2e2eu /* "alive..." */
 #define FREED 0x66726565642e2e2eu
 #define ZONE_BYTE 0xFA
@@ -71,10 +72,17 @@ all_are(const void *at, unsigned char byte, size_t n)
     return i == n;
 }
 
-static bool
-zones_are_whole(char *p, const Header *h)
+static size_t
+tail_size(const Header *h, const char *p)
 {
-    return all_are(h->zone, ZONE_BYTE, sizeof(h->zone)) && all_are(p + h->usable, ZONE_BYTE, TAIL);
+    return raw_usable(h->raw) - (size_t)(p - h->raw) - h->usable;
+}
+
+static bool
+zones_are_whole(const char *p, const Header *h)
+{
+    return all_are(h->zone, ZONE_BYTE, sizeof(h->zone)) &&
+           all_are(p + h->usable, ZONE_BYTE, tail_size(h, p));
 }
 
 /* The place was a block before, and nothing of another kind since. */
@@ -83,7 +91,7 @@ look_for_late_writes(char *raw, char *p)
 {
     const Header *h = header_of(p);
     if (h->magic != FREED || h->raw != raw ||
-        h->usable + TAIL > raw_usable(raw) - (size_t)(p - raw)) {
+        h->usable + MIN_TAIL > raw_usable(raw) - (size_t)(p - raw)) {
         return;
     }
     char *end_of_page = (char *)(((uintptr_t)h | (SEEN_BYTES - 1)) + 1);
@@ -100,7 +108,7 @@ check_alloc(size_t size, bool zero)
         return NULL;
     }
     size_t usable = mem_round(size);
-    char *raw = raw_alloc(2 * ALIGN + usable + TAIL, false);
+    char *raw = raw_alloc(2 * ALIGN + usable + MIN_TAIL, false);
     if (raw == NULL) {
         return NULL;
     }
@@ -108,8 +116,9 @@ check_alloc(size_t size, bool zero)
     look_for_late_writes(raw, p);
     Header *h = header_of(p);
     *h = (Header){.magic = ALIVE, .raw = raw, .usable = usable};
+    memset(raw, ZONE_BYTE, (size_t)((char *)h - raw));
     memset(h->zone, ZONE_BYTE, sizeof(h->zone));
-    memset(p + usable, ZONE_BYTE, TAIL);
+    memset(p + usable, ZONE_BYTE, tail_size(h, p));
     memset(p, zero ? 0 : NEW_BYTE, usable);
     return p;
 }
@@ -131,16 +140,19 @@ checked_header(char *p)
 }
 
 void
-check_free(void *user)
+check_free(void *user, size_t dirty)
 {
     char *p = user;
     Header *h = checked_header(p);
     if (!zones_are_whole(p, h)) {
         throw_("mem_free: somebody wrote beyond the end of a block, or before it");
     }
+    if (dirty < h->usable && !all_are(p + dirty, 0, h->usable - dirty)) {
+        throw_("mem_free_clean: the block is not zero where it was said to be");
+    }
     h->magic = FREED;
     memset(p, FREED_BYTE, h->usable);
-    raw_free(h->raw);
+    raw_free(h->raw, SIZE_MAX);
 }
 
 size_t
@@ -186,6 +198,22 @@ count_gone(const Span *s)
     return n;
 }
 
+/* Every page that is gone is clean; none that is in use is either. */
+static bool
+bits_are_right(const Span *s)
+{
+    for (Page page = s->page; page < s->page + s->npages; page++) {
+        const Arena *a = arena_of(page);
+        size_t word = page % ARENA_PAGES / 64;
+        uint64_t bit = (uint64_t)1 << (page % 64);
+        uint64_t clean = a->clean[word] & bit, gone = a->gone[word] & bit;
+        if (s->state == SPAN_FREE ? gone && !clean : gone || clean) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static const char *
 check_free_run(const Span *s, Tally *t)
 {
@@ -221,12 +249,12 @@ static const char *
 check_span(const Span *s, Tally *t)
 {
     t->sys += s->npages;
+    EXPECT(bits_are_right(s));
     if (s->state == SPAN_FREE) {
         return check_free_run(s, t);
     }
     t->nspans++;
     t->inuse += s->npages;
-    EXPECT(count_gone(s) == 0);
     if (s->state == SPAN_SMALL) {
         return check_small_span(s, t);
     }

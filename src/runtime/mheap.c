@@ -5,6 +5,7 @@
  * Addresses are reserved in arenas and opened to use from the bottom up.  A run of pages is in
  * use (a span) or free; two free runs never lie side by side.  A free page is in memory, or is
  * `gone`: the system has it, and gives a zero page when it is touched.  A run may be mixed.
+ * A free page is `clean` if it is gone, or zero in memory as who freed it said.
  * The entry of a run's first page describes it; entries within say SPAN_NONE.  Entries within
  * a free run may be given to the system too, which reads as SPAN_NONE.
  *
@@ -100,12 +101,12 @@ system_release(char *p, size_t bytes)
 
 /* ---- which pages are gone -------------------------------------------------------------------- */
 
-/* Up to 64 pages that share a word of an arena's bits. */
+/* Up to 64 pages whose bits share a word. */
 typedef struct {
-    uint64_t *word;
-    uint64_t mask;
+    Arena *arena;
+    size_t word, n;
     unsigned shift;
-    size_t n;
+    uint64_t mask;
 } Bits;
 
 static inline Bits
@@ -115,7 +116,7 @@ bits_at(Page page, Page end)
     unsigned shift = i % PAGES_PER_WORD;
     size_t n = min_size(PAGES_PER_WORD - shift, end - page);
     uint64_t mask = (n == PAGES_PER_WORD ? ~(uint64_t)0 : (((uint64_t)1 << n) - 1)) << shift;
-    return (Bits){&arena_of(page)->gone[i / PAGES_PER_WORD], mask, shift, n};
+    return (Bits){arena_of(page), i / PAGES_PER_WORD, n, shift, mask};
 }
 
 static inline bool
@@ -126,38 +127,48 @@ is_gone(Page page)
 }
 
 static void
-gone_set(Page page, size_t npages)
+set_clean(Page page, Page end)
 {
-    Page end = page + npages;
     while (page < end) {
         Bits b = bits_at(page, end);
-        *b.word |= b.mask;
+        b.arena->clean[b.word] |= b.mask;
         page += b.n;
     }
 }
 
-/* The run is to be used: none of its pages is gone any more.  How many were. */
-static size_t
-gone_clear(Page page, size_t npages, Dirty *dirty)
+static void
+set_gone(Page page, Page end)
 {
-    Page end = page + npages;
-    size_t n = 0;
-    *dirty = (Dirty){end, page};
+    set_clean(page, end);
     while (page < end) {
         Bits b = bits_at(page, end);
-        uint64_t here = ~*b.word & b.mask; /* those that are not */
-        if (here != 0) {
-            dirty->begin = min_size(dirty->begin, page + (unsigned)__builtin_ctzll(here) - b.shift);
-            dirty->end = page + (63 - (unsigned)__builtin_clzll(here)) - b.shift + 1;
-        }
-        n += b.n - (size_t)__builtin_popcountll(here);
-        *b.word &= ~b.mask;
+        b.arena->gone[b.word] |= b.mask;
         page += b.n;
     }
-    if (dirty->begin > dirty->end) {
-        dirty->begin = dirty->end;
+}
+
+/* The pages are to be used: none of them is gone or clean any more.  How many were gone;
+ * *dirty: the part beyond which all are zero. */
+static size_t
+clear_bits(Page page, Page end, Dirty *dirty)
+{
+    size_t ngone = 0;
+    *dirty = (Dirty){end, end};
+    while (page < end) {
+        Bits b = bits_at(page, end);
+        uint64_t *gone = &b.arena->gone[b.word], *clean = &b.arena->clean[b.word];
+        uint64_t soiled = ~*clean & b.mask;
+        if (soiled != 0) {
+            Page first = page - b.shift + (unsigned)__builtin_ctzll(soiled);
+            dirty->begin = min_size(dirty->begin, first);
+            dirty->end = page - b.shift + (64 - (unsigned)__builtin_clzll(soiled));
+        }
+        ngone += (size_t)__builtin_popcountll(*gone & b.mask);
+        *gone &= ~b.mask;
+        *clean &= ~b.mask;
+        page += b.n;
     }
-    return n;
+    return ngone;
 }
 
 /* ---- bins of free runs -------------------------------------------------------------------------- */
@@ -308,7 +319,7 @@ run_free(Page page, size_t npages, size_t ngone)
 static void
 add_pages(Page page, size_t npages)
 {
-    gone_set(page, npages);
+    set_gone(page, page + npages);
     heap.sys += npages;
     heap.gone += npages;
     run_free(page, npages, npages);
@@ -389,7 +400,7 @@ release_pages(Page begin, Page end)
     if (from >= to || !system_release(page_address(from), (to - from) << HPAGE_SHIFT)) {
         return 0;
     }
-    gone_set(from, to - from);
+    set_gone(from, to);
     return to - from;
 }
 
@@ -502,11 +513,7 @@ run_cut(Span *s, size_t npages, Dirty *dirty)
     s->state = SPAN_NONE;
     bool from_end = ngone > 0 && is_gone(page) && !is_gone(end - 1);
     Page cut = from_end ? end - npages : page;
-    size_t taken_gone = 0;
-    *dirty = (Dirty){cut, cut + npages};
-    if (ngone > 0) {
-        taken_gone = gone_clear(cut, npages, dirty);
-    }
+    size_t taken_gone = clear_bits(cut, cut + npages, dirty);
     if (s->npages > npages) {
         run_free(from_end ? page : page + npages, s->npages - npages, ngone - taken_gone);
     }
@@ -608,9 +615,9 @@ heap_alloc_large(size_t npages, Dirty *dirty)
     return s != NULL ? page_address(s->page) : NULL;
 }
 
-/* p is in an arena, but in no small span. */
+/* p is in an arena, but in no small span.  From p + dirty on the block is zero. */
 void
-heap_free_large(void *p)
+heap_free_large(void *p, size_t dirty)
 {
     pthread_mutex_lock(&heap.mu);
     Span *s = span_at(page_of(p));
@@ -620,6 +627,9 @@ heap_free_large(void *p)
     }
     heap.large_frees++;
     heap.large_freed += s->npages << HPAGE_SHIFT;
+    if (dirty < s->npages << HPAGE_SHIFT) {
+        set_clean(s->page + ((dirty + HPAGE - 1) >> HPAGE_SHIFT), s->page + s->npages);
+    }
     run_give(s);
     pthread_mutex_unlock(&heap.mu);
 }

@@ -60,7 +60,8 @@ typedef struct Span {
 typedef struct Arena {
     uint8_t cls[ARENA_PAGES];      /* size class of each page's span; 0: not SMALL */
     uint8_t dist[ARENA_PAGES];     /* SMALL: pages from here back to the span's first */
-    uint64_t gone[ARENA_PAGES / 64]; /* bit: the system has this page; it will be zero */
+    uint64_t gone[ARENA_PAGES / 64];  /* bit: free, and the system has this page */
+    uint64_t clean[ARENA_PAGES / 64]; /* bit: free and zero, as all are that are gone */
     Span span[ARENA_PAGES];
     struct Arena *next;
     Page page; /* the first page */
@@ -157,7 +158,7 @@ HIDDEN int heap_init(void);
 HIDDEN Span *heap_alloc_small(int cls);
 HIDDEN void heap_free_small(Span *s);
 HIDDEN char *heap_alloc_large(size_t npages, Dirty *dirty);
-HIDDEN void heap_free_large(void *p);
+HIDDEN void heap_free_large(void *p, size_t dirty);
 HIDDEN void heap_trim(bool all);
 HIDDEN void *system_map(size_t bytes);
 
@@ -166,7 +167,7 @@ HIDDEN void *system_map(size_t bytes);
 HIDDEN void stop_world(void);
 HIDDEN void start_world(void);
 HIDDEN void *raw_alloc(size_t size, bool zero);
-HIDDEN void raw_free(void *p);
+HIDDEN void raw_free(void *p, size_t dirty);
 HIDDEN size_t raw_usable(const void *p);
 
 /* ---- mzero.c --------------------------------------------------------------------------- */
@@ -178,7 +179,7 @@ HIDDEN void zero_lines(char *p, size_t n);
 
 HIDDEN bool check_wanted(void);
 HIDDEN void *check_alloc(size_t size, bool zero);
-HIDDEN void check_free(void *p);
+HIDDEN void check_free(void *p, size_t dirty);
 HIDDEN size_t check_usable(const void *p);
 HIDDEN const char *heap_check(void);
 

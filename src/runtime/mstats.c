@@ -34,7 +34,7 @@ mem_note_collection(bool start)
 
 typedef struct {
     uint64_t mallocs[MAX_CLASSES], frees[MAX_CLASSES];
-    uint64_t large_mallocs, large_frees, large_bytes, large_freed;
+    unsigned long long large_mallocs, large_frees, large_bytes, large_freed;
     size_t sys, inuse, gone, nspans, meta_sys, ncaches, nspare;
 } Counts;
 
@@ -83,7 +83,7 @@ by_size(const Counts *c)
     return all;
 }
 
-/* In the order of MemStats in runtime.py, without what Python itself knows. */
+/* First the counts, in the order of MemStats in runtime.py; then the collector's; then by_size. */
 static PyObject *
 mem_stats(PyObject *mod, PyObject *unused)
 {
@@ -92,8 +92,8 @@ mem_stats(PyObject *mod, PyObject *unused)
     (void)unused;
     count_world(&c);
     StackBytes stacks = stack_bytes();
-    uint64_t mallocs = c.large_mallocs, frees = c.large_frees;
-    uint64_t total = c.large_bytes, freed = c.large_freed;
+    unsigned long long mallocs = c.large_mallocs, frees = c.large_frees;
+    unsigned long long total = c.large_bytes, freed = c.large_freed;
     for (int cls = 1; cls < nclasses; cls++) {
         mallocs += c.mallocs[cls];
         frees += c.frees[cls];
@@ -106,14 +106,14 @@ mem_stats(PyObject *mod, PyObject *unused)
     if (sizes == NULL) {
         return NULL;
     }
-    return Py_BuildValue(
-        "(KKnKKnnnnnnnnnnKKLLLN)", (unsigned long long)(total - freed), (unsigned long long)total,
-        c.sys + stacks.sys + c.meta_sys + mcache_sys, (unsigned long long)mallocs,
-        (unsigned long long)frees, c.sys, c.sys - c.inuse, c.inuse, c.gone, stacks.inuse,
-        stacks.sys, c.nspans * sizeof(Span), c.meta_sys, mcache_inuse, mcache_sys,
-        (unsigned long long)c.large_mallocs, (unsigned long long)c.large_frees,
-        (long long)atomic_load(&collections.last_ns), (long long)atomic_load(&collections.pause_ns),
-        (long long)atomic_load(&collections.n), sizes);
+    PyObject *counts = Py_BuildValue(
+        "(KKnKKKnnnnKnnnnnnKK)", total - freed, total, c.sys + stacks.sys + c.meta_sys + mcache_sys,
+        mallocs, frees, total - freed, c.sys, c.sys - c.inuse, c.inuse, c.gone, mallocs - frees,
+        stacks.inuse, stacks.sys, c.nspans * sizeof(Span), c.meta_sys, mcache_inuse, mcache_sys,
+        c.large_mallocs, c.large_frees);
+    return Py_BuildValue("(NLLLN)", counts, (long long)atomic_load(&collections.last_ns),
+                         (long long)atomic_load(&collections.pause_ns),
+                         (long long)atomic_load(&collections.n), sizes);
 }
 
 /* ---- for tests ---------------------------------------------------------------------------------------- */
@@ -135,15 +135,20 @@ debug_alloc(PyObject *mod, PyObject *args)
 }
 
 static PyObject *
-debug_free(PyObject *mod, PyObject *address)
+debug_free(PyObject *mod, PyObject *args)
 {
+    PyObject *address;
+    Py_ssize_t dirty = -1;
     (void)mod;
+    if (!PyArg_ParseTuple(args, "O|n:_debug_mem_free", &address, &dirty)) {
+        return NULL;
+    }
     void *p = PyLong_AsVoidPtr(address);
     if (p == NULL && PyErr_Occurred()) {
         return NULL;
     }
     Py_BEGIN_ALLOW_THREADS
-    mem_free(p);
+    mem_free_clean(p, dirty < 0 ? SIZE_MAX : (size_t)dirty);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -192,7 +197,8 @@ static PyMethodDef functions[] = {
     {"_mem_stats", mem_stats, METH_NOARGS, PyDoc_STR("runtime.read_mem_stats")},
     {"_debug_mem_alloc", debug_alloc, METH_VARARGS,
      PyDoc_STR("_debug_mem_alloc(size, zero=True): the address of a block; None: no memory.")},
-    {"_debug_mem_free", debug_free, METH_O, PyDoc_STR("_debug_mem_free(address)")},
+    {"_debug_mem_free", debug_free, METH_VARARGS,
+     PyDoc_STR("_debug_mem_free(address, dirty=-1): from dirty on it is zero.")},
     {"_debug_mem_usable", debug_usable, METH_O, PyDoc_STR("_debug_mem_usable(address)")},
     {"_debug_mem_round", debug_round, METH_O, PyDoc_STR("_debug_mem_round(size)")},
     {"_debug_mem_trim", debug_trim, METH_NOARGS,

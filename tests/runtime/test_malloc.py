@@ -7,7 +7,6 @@ the core give addresses.
 from __future__ import annotations
 
 import ctypes
-import gc
 import random
 import sys
 import textwrap
@@ -78,7 +77,7 @@ def heap_is_sound() -> Iterator[None]:
     assert runtime.read_mem_stats().heap_objects == before
 
 
-# ---- sizes --------------------------------------------------------------------------------------
+# ---- sizes ----------------------------------------------------------------------------------
 
 
 def test_sizes_waste_a_sixth_at_most() -> None:
@@ -141,7 +140,7 @@ def test_freeing_nothing() -> None:
     _runtime._debug_mem_free(0)
 
 
-# ---- zeros, and who has which memory ----------------------------------------------------------------
+# ---- zeros, and who has which memory --------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -170,6 +169,22 @@ def test_memory_that_came_back_from_the_system_is_zero() -> None:
         assert not any(content(one))
         fill(one, 0xFF)
         _runtime._debug_mem_free(one)
+
+
+@pytest.mark.parametrize("size", [1000, 64 * KIB, 100 * KIB, MIB, 3 * MIB])
+def test_what_was_not_written_to_is_not_zeroed_again(size: int) -> None:
+    """Who frees may say from where on a block is zero; the next one is zero all the same."""
+    for written in (0, 1, 8 * KIB, 8 * KIB + 1, size // 2, size):
+        address = allocated(size)
+        ctypes.memset(address, 0xFF, min(written, size))
+        _runtime._debug_mem_free(address, written)
+        beside = allocated(size // 2)
+        assert not any(content(beside))
+        address = allocated(size)
+        assert not any(content(address))
+        fill(address, 0xFF)
+        _runtime._debug_mem_free(beside, 0)
+        _runtime._debug_mem_free(address)
 
 
 def random_size(rng: random.Random) -> int:
@@ -211,7 +226,7 @@ def test_random_use_against_a_model(seed: int) -> None:
             _runtime._debug_mem_trim()
 
 
-# ---- threads -------------------------------------------------------------------------------------------
+# ---- threads --------------------------------------------------------------------------------
 
 
 def test_threads_at_random() -> None:
@@ -262,7 +277,7 @@ def test_a_thread_that_ends_gives_its_cache_back() -> None:
     assert after.mcache_inuse == before.mcache_inuse
 
 
-# ---- fork -----------------------------------------------------------------------------------------------
+# ---- fork -----------------------------------------------------------------------------------
 
 
 def test_fork_while_threads_allocate() -> None:
@@ -312,7 +327,7 @@ def test_fork_while_threads_allocate() -> None:
     assert (done.returncode, done.stdout) == (0, "ok\n"), done
 
 
-# ---- giving memory back ------------------------------------------------------------------------------------
+# ---- giving memory back ---------------------------------------------------------------------
 
 
 def rss() -> int:
@@ -397,7 +412,7 @@ def test_a_collection_gives_memory_back() -> None:
     assert stats.heap_idle - stats.heap_released <= stats.heap_inuse // 10 + 16 * KIB
 
 
-# ---- mistakes of those who use it ------------------------------------------------------------------------------
+# ---- mistakes of those who use it -----------------------------------------------------------
 
 
 def misused(body: str, check: bool = True) -> Finished:
@@ -437,6 +452,14 @@ def test_writing_after_free_is_found() -> None:
     """The poison of a freed block must be there when its place is used again."""
     done = misused("a = alloc(100); free(a); ctypes.memset(a + 50, 1, 1); alloc(100)")
     assert_dies(done, "written to after it was freed")
+
+
+def test_a_block_that_is_not_as_clean_as_said_is_found() -> None:
+    """The promise of mem_free_clean is looked at."""
+    done = misused("a = alloc(100); ctypes.memset(a + 50, 1, 1); free(a, 51); print('ok')")
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done
+    done = misused("a = alloc(100); ctypes.memset(a + 50, 1, 1); free(a, 50)")
+    assert_dies(done, "not zero where it was said to be")
 
 
 def test_checked_blocks_work() -> None:
