@@ -48,16 +48,16 @@ def _short(value: float) -> float:
 
 
 def _number(value: float) -> str:
-    """As Go's %v: an exponent from 1e21 on, and no .0."""
+    """As Go's %v: the shortest digits, with an exponent below -4 and from 6 on."""
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     if math.isnan(value):
         return "NaN"
-    if value == 0:
-        return "-0" if math.copysign(1, value) < 0 else "0"
-    if abs(value) < 1e21 and value.is_integer():
-        return str(int(value))
-    return repr(value)
+    exact = repr(value)
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return exact.removesuffix(".0")
+    digits = exact.lstrip("-").partition("e")[0].replace(".", "").strip("0")
+    return f"{value:.{len(digits) - 1}e}"
 
 
 def _text(kind: object, value: object) -> str:

@@ -94,12 +94,13 @@ Array_len(PyObject *o)
 static Py_hash_t
 Array_hash(PyObject *o)
 {
-    PyObject *all = span_tuple(o);
-    if (all == NULL) {
+    if (Py_EnterRecursiveCall(" while hashing an array")) {
         return -1;
     }
-    Py_hash_t h = PyObject_Hash(all);
-    Py_DECREF(all);
+    PyObject *all = span_tuple(o);
+    Py_hash_t h = all != NULL ? PyObject_Hash(all) : -1;
+    Py_XDECREF(all);
+    Py_LeaveRecursiveCall();
     return h;
 }
 

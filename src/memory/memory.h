@@ -28,6 +28,7 @@
 
 #define MAX_BYTES ((Py_ssize_t)1 << 48) /* Go's maxAlloc: what no machine has */
 #define NO_INDEX (-1)
+#define MAX_DEPTH 100 /* of types in types: code may recurse over them */
 
 /* The order matters: see is_int, holds_ref. */
 typedef enum {
@@ -62,6 +63,7 @@ struct Type {
     int64_t min;        /* of an int */
     uint64_t max;
     const char *name; /* of a basic type, else NULL */
+    int depth;        /* how many types it is made of, one in the other */
     Py_ssize_t n;     /* an array's length */
     Type *sub;        /* owned: of elements, a map's values, what is pointed to; or NULL */
     Type *key;        /* owned: of a map's keys, or NULL */

@@ -58,14 +58,22 @@ type_init(Type *t, Kind kind, Type *sub)
 }
 
 static Type *
-type_new(Kind kind, Type *sub)
+type_new(Kind kind, Type *sub, Type *key)
 {
+    int depth = sub != NULL ? sub->depth + 1 : 0;
+    depth = key != NULL && key->depth >= depth ? key->depth + 1 : depth;
+    if (depth > MAX_DEPTH) {
+        PyErr_SetString(PyExc_ValueError, "types are nested too deeply");
+        return NULL;
+    }
     Type *t = PyObject_GC_New(Type, &Type_Type);
     if (t == NULL) {
         return NULL;
     }
     memset((char *)t + sizeof(PyObject), 0, sizeof(Type) - sizeof(PyObject));
     type_init(t, kind, (Type *)Py_XNewRef((PyObject *)sub));
+    t->key = (Type *)Py_XNewRef((PyObject *)key);
+    t->depth = depth;
     PyObject_GC_Track(t);
     return t;
 }
@@ -76,14 +84,14 @@ slice_type(Type *elem)
     if (elem->slice_of != NULL) {
         return (Type *)Py_NewRef((PyObject *)elem->slice_of);
     }
-    return type_new(K_SLICE, elem);
+    return type_new(K_SLICE, elem, NULL);
 }
 
 Type *
 pointer_type(Type *elem)
 {
     return elem->pointer_to != NULL ? (Type *)Py_NewRef((PyObject *)elem->pointer_to)
-                                    : type_new(K_POINTER, elem);
+                                    : type_new(K_POINTER, elem, NULL);
 }
 
 Type *
@@ -95,7 +103,7 @@ array_type(Type *elem, Py_ssize_t n)
         PyErr_Format(PyExc_ValueError, "Array: a length of %zd is out of range", n);
         return NULL;
     }
-    Type *t = type_new(K_ARRAY, elem);
+    Type *t = type_new(K_ARRAY, elem, NULL);
     if (t != NULL) {
         t->n = n;
         t->size = size;
@@ -118,17 +126,13 @@ map_type(Type *key, Type *value)
         PyErr_Format(PyExc_TypeError, "invalid map key type %S: Go cannot compare it", key);
         return NULL;
     }
-    Type *t = type_new(K_MAP, value);
-    if (t != NULL) {
-        t->key = (Type *)Py_NewRef((PyObject *)key);
-    }
-    return t;
+    return type_new(K_MAP, value, key);
 }
 
 static Type *
 class_type(PyObject *cls)
 {
-    Type *t = type_new(K_OBJECT, NULL);
+    Type *t = type_new(K_OBJECT, NULL, NULL);
     if (t != NULL) {
         t->cls = Py_NewRef(cls);
         t->go_size = cls == (PyObject *)&PyBaseObject_Type ? 16 : 8; /* any, or a pointer */
@@ -631,6 +635,7 @@ add_basic(PyObject *mod, Type *t)
     t->pointer_to = &pointers_to[t->kind];
     type_init(t->slice_of, K_SLICE, t);
     type_init(t->pointer_to, K_POINTER, t);
+    t->slice_of->depth = t->pointer_to->depth = 1;
     t->forever = t->slice_of->forever = t->pointer_to->forever = true;
     return PyModule_AddObjectRef(mod, t->name, (PyObject *)t);
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from goroutines.memory import Slice, append, byte, cap, int64, make, slice_of, string
 
 from .tools import VALUES, every_type, numbers, typed

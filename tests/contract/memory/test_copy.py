@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from goroutines.memory import Slice, array_of, byte, copy, int8, int64, make, slice_of, string
 
 from .tools import VALUES, every_type, numbers, outcome_is_type_error, typed

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from goroutines import memory
 from goroutines.memory import (
     Array,
     Map,
@@ -35,8 +37,6 @@ from goroutines.memory import (
     slice_of,
     string,
 )
-
-from goroutines import memory
 
 from ...conftest import Token
 from .tools import INTS, VALUES, every_int, every_type, outcome_is_type_error, survives, typed

@@ -12,6 +12,7 @@ import weakref
 from typing import Any
 
 import pytest
+
 from goroutines.memory import (
     Array,
     Map,

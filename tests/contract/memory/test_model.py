@@ -10,6 +10,16 @@ import pickle
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
 from goroutines.memory import (
     Array,
     Map,
@@ -26,15 +36,6 @@ from goroutines.memory import (
     make,
     slice_of,
     string,
-)
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-    run_state_machine_as_test,
 )
 
 from ...conftest import scaled
