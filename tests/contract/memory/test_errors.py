@@ -26,7 +26,7 @@ from goroutines.memory import (
     string,
 )
 
-from .tools import numbers, outcome_is_type_error, survives
+from .tools import numbers, outcome_is_type_error, real_memory, survives
 
 
 def test_negative_sizes() -> None:
@@ -207,6 +207,7 @@ ABSURD = [2**31, 2**40, 2**47, 2**59, 2**60, 2**61, 2**62, 2**63 - 1, 2**63, 2**
 ABSURD += [2**64 + 1, 10**30]
 
 
+@real_memory
 def test_absurd_sizes() -> None:
     """More than any machine has is a MemoryError or a ValueError, and all goes on."""
     survives(
@@ -259,6 +260,7 @@ def test_absurd_sizes_of_nothing() -> None:
     )
 
 
+@real_memory
 @pytest.mark.slow
 def test_running_out_of_memory() -> None:
     """With little address space left every call either works or is a MemoryError."""
@@ -296,6 +298,7 @@ def test_running_out_of_memory() -> None:
     )
 
 
+@real_memory
 @pytest.mark.slow
 def test_memory_error_leaves_the_slice() -> None:
     """An append that finds no memory leaves the slice as it was, and usable."""

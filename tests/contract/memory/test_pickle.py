@@ -30,7 +30,7 @@ from goroutines.memory import (
     string,
 )
 
-from .tools import VALUES, every_type, numbers, survives, typed
+from .tools import VALUES, every_type, numbers, real_memory, survives, typed
 
 every_protocol = pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 
@@ -173,6 +173,7 @@ def test_in_another_process() -> None:
     assert done.stdout.decode().strip() == "[0, 1, 2] ['a'] 0"
 
 
+@real_memory
 def test_damaged_pickles() -> None:
     """A pickle that was cut or changed anywhere is an exception, not a crash."""
     survives(

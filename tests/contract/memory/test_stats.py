@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import os
 from typing import Any
 
 import pytest
@@ -18,13 +19,16 @@ from goroutines import Chan, WaitGroup, go, runtime
 from goroutines.memory import Slice, append, array_of, byte, int64, make, new
 
 from ...conftest import in_thread, parked, scaled, until
-from .tools import survives
+from .tools import real_memory, survives
 
 FIELDS = """
 alloc total_alloc sys mallocs frees heap_alloc heap_sys heap_idle heap_inuse heap_released
 heap_objects stack_inuse stack_sys num_gc
 """.split()
 MIB = 1 << 20
+CHECKED = bool(os.environ.get("GOROUTINES_DEBUG")) or "malloccheck=1" in os.environ.get(
+    "GODEBUG", ""
+)
 
 
 def assert_adds_up(m: Any) -> None:
@@ -57,9 +61,11 @@ def read() -> Any:
 
 def test_fields() -> None:
     """All of Go's fields in the contract are there and agree."""
+    s = make(Slice[byte], 100)
     m = read()
+    assert m.alloc >= len(s)
     assert len(m.by_size) > 10
-    assert {8, 16, 1024, 32768} <= {c.size for c in m.by_size}
+    assert {8, 16, 1024} <= {c.size for c in m.by_size}
     assert m.sys > 0
 
 
@@ -88,8 +94,6 @@ def test_counting(size: int) -> None:
     assert during.alloc - before.alloc >= count * size
     assert during.alloc - before.alloc <= 2 * count * size + 200 * count + MIB
     assert during.heap_objects - before.heap_objects >= count
-    # two spans that were there already may have had room
-    assert during.heap_inuse - before.heap_inuse >= count * size // 2 - 16384
     del kept
     gc.collect()
     after = read()
@@ -99,7 +103,8 @@ def test_counting(size: int) -> None:
     assert after.heap_objects <= during.heap_objects - count
 
 
-@pytest.mark.parametrize("size", [8, 100, 1024, 5000, 32768])
+@pytest.mark.skipif(CHECKED, reason="red zones make every block larger")
+@pytest.mark.parametrize("size", [8, 100, 1024, 5000, 16384])
 def test_by_size(size: int) -> None:
     """A small object is counted in the least class that holds it."""
 
@@ -273,6 +278,7 @@ def test_many_goroutines_reading() -> None:
 # --- giving memory back -----------------------------------------------------------------------
 
 
+@real_memory
 def test_idle_memory_is_released() -> None:
     """After much was freed, heap_idle and then heap_released tell of it."""
     survives(
@@ -301,6 +307,7 @@ def test_idle_memory_is_released() -> None:
     )
 
 
+@real_memory
 @pytest.mark.slow
 def test_resident_memory_falls() -> None:
     """The process itself is small again after it freed hundreds of MB of mixed sizes.

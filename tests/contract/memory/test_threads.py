@@ -20,7 +20,7 @@ from goroutines import *
 from goroutines import go, memory
 from goroutines.memory import *
 
-ROUNDS = {scaled(300)}
+ROUNDS = {scaled(20_000)}
 sys.setswitchinterval(1e-5)
 
 def race(*bodies):
@@ -256,7 +256,7 @@ def test_threads_that_come_and_go() -> None:
         """
         from goroutines import runtime
         kept = []
-        for _ in range(max(20, ROUNDS // 3)):
+        for _ in range(max(20, ROUNDS // 200)):
             threads = [
                 threading.Thread(target=lambda: kept.append([make(Slice[byte], n) for n in
                                                              (8, 64, 500, 3000, 50_000)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,10 @@ VALUES: dict[str, tuple[Any, list[Any]]] = {
     "object": (None, [(1,), "x", print]),
 }
 
+# AddressSanitizer reserves terabytes of address space and keeps freed memory for a while.
+real_memory = pytest.mark.skipif(
+    bool(os.environ.get("GOROUTINES_SANITIZE")), reason="a sanitizer's memory is its own"
+)
 every_type = pytest.mark.parametrize("name", VALUES)
 every_int = pytest.mark.parametrize("name", INTS)
 every_number = pytest.mark.parametrize("name", SIZES)
