@@ -177,7 +177,7 @@ def test_no_leaks() -> None:
         use_everything()
     gc.collect()
     assert abs(blocks() - before[0]) <= 2
-    assert sys.getrefcount(Slice[byte]) == before[1]
+    assert abs(sys.getrefcount(Slice[byte]) - before[1]) <= 2
     assert abs(sys.getrefcount(Token) - before[2]) <= 2
 
 
