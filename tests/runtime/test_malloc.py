@@ -140,6 +140,53 @@ def test_absurd_sizes_are_refused() -> None:
     assert (after.mallocs, after.heap_sys) == (before.mallocs, before.heap_sys)
 
 
+def test_a_block_larger_than_an_arena() -> None:
+    """It may span several of the heap's mappings, and its neighbours stay whole."""
+    small = [allocated(40 * KIB) for _ in range(20)]
+    large = [allocated(size) for size in (63 * MIB, 150 * MIB, 64 * MIB)]
+    for address in large:
+        end = address + usable(address)
+        for place in {address, min(address + 64 * MIB, end - 1), end - 1}:
+            assert ctypes.string_at(place, 1) == b"\0"
+            ctypes.memset(place, 0xEE, 1)
+    _runtime._debug_heap_check()
+    assert not any(any(content(address)) for address in small)
+    for address in large + small:
+        _runtime._debug_mem_free(address)
+    again = allocated(270 * MIB)
+    assert ctypes.string_at(again, MIB) == bytes(MIB)
+    _runtime._debug_mem_free(again)
+
+
+@pytest.mark.skipif(ASAN, reason="ASan needs more address space than that")
+def test_out_of_memory() -> None:
+    """Without address space there are no blocks; what was freed can be had again."""
+    program = """\
+    import resource
+    from pathlib import Path
+    from goroutines import _runtime as r
+
+    used = next(int(line.split()[1]) * 1024 for line in
+                Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize"))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, resource.RLIM_INFINITY))
+    for size in (2**20, 30_000, 5 * 10**6, 200):
+        count = 0
+        blocks = []
+        while count < 300_000 and (a := r._debug_mem_alloc(size)) is not None:
+            blocks.append(a)
+            count += 1
+        assert blocks, size
+        assert size < 1000 or count < 300_000
+        r._debug_heap_check()
+        for a in blocks:
+            r._debug_mem_free(a)
+        r._debug_heap_check()
+    print("ok")
+    """
+    done = run_program(textwrap.dedent(program))
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done
+
+
 def test_freeing_nothing() -> None:
     """NULL may be freed."""
     _runtime._debug_mem_free(0)
