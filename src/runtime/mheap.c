@@ -11,7 +11,7 @@
  *
  * Returning memory.  Go has a goroutine for it; we have no thread that is always there, and a
  * thread of our own would make every fork a fork of a threaded program.  So who frees looks:
- * beyond a tenth of what is in use, and 1 MiB, pages go.  A program that allocates and frees
+ * beyond a tenth of what is in use, and 256 KiB, pages go.  A program that allocates and frees
  * the same again would pay for page faults in each round; so pages that are missed are kept
  * next time (`keep`), until a time comes when even more is free.
  *
@@ -29,7 +29,8 @@
 Heap heap = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 #define GROW_PAGES ((size_t)512)  /* opened at a time, at least */
-#define FREE_PAGES ((size_t)128)  /* may lie free whatever is in use */
+#define FREE_PAGES ((size_t)32)   /* may lie free whatever is in use */
+#define TRIM_PAGES ((size_t)128) /* fewer in small spans are no reason to empty the caches */
 #define KEEP_PAGES ((size_t)4096) /* the most that `keep` comes to: 32 MiB */
 #define TABLE_PAGES 256           /* a free run's table entries go from so many pages on */
 #define BIN_TRIES 32              /* runs looked at for the best fit within a bin */
@@ -610,7 +611,7 @@ heap_free_small(Span *s)
     pthread_mutex_lock(&heap.mu);
     ASAN_SHOW(page_address(s->page), s->npages << HPAGE_SHIFT);
     heap.small -= s->npages;
-    if (heap.small + FREE_PAGES < heap.trim_mark - heap.trim_mark / 4) {
+    if (heap.small + TRIM_PAGES < heap.trim_mark - heap.trim_mark / 4) {
         atomic_store_explicit(&heap.trim_wanted, true, memory_order_relaxed);
     }
     run_give(s);
