@@ -11,7 +11,7 @@
  *
  * Returning memory.  Go has a goroutine for it; we have no thread that is always there, and a
  * thread of our own would make every fork a fork of a threaded program.  So who frees looks:
- * beyond a tenth of what is in use, and 1 MiB, pages go.  A program that allocates and frees
+ * beyond a tenth of what is in use, and 256 KiB, pages go.  A program that allocates and frees
  * the same again would pay for page faults in each round; so pages that are missed are kept
  * next time (`keep`), until a time comes when even more is free.
  *
@@ -29,7 +29,8 @@
 Heap heap = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 #define GROW_PAGES ((size_t)512)  /* opened at a time, at least */
-#define FREE_PAGES ((size_t)128)  /* may lie free whatever is in use */
+#define FREE_PAGES ((size_t)32)   /* may lie free whatever is in use */
+#define TRIM_PAGES ((size_t)128) /* fewer in small spans are no reason to empty the caches */
 #define KEEP_PAGES ((size_t)4096) /* the most that `keep` comes to: 32 MiB */
 #define TABLE_PAGES 256           /* a free run's table entries go from so many pages on */
 #define BIN_TRIES 32              /* runs looked at for the best fit within a bin */
@@ -59,14 +60,30 @@ system_map(size_t bytes)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* Addresses, a multiple of an arena, which nothing is behind yet.  Not NORESERVE: with that a
- * system that would refuse an absurd size does not. */
+/* Not NORESERVE: with that a system that would refuse an absurd size does not. */
+static char *
+system_reserve_at(char *hint, size_t bytes)
+{
+    char *p = mmap(hint, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Addresses, a multiple of an arena, which nothing is behind yet: if possible those after the
+ * last, so that runs can join. */
 static char *
 system_reserve(size_t bytes)
 {
+    char *next = page_address(heap.grow_end);
+    char *p = next != NULL ? system_reserve_at(next, bytes) : NULL;
+    if (p != NULL && p == next && (uintptr_t)(p + bytes) >> VADDR_BITS == 0) {
+        return p;
+    }
+    if (p != NULL) {
+        munmap(p, bytes);
+    }
     size_t more = bytes + ARENA_BYTES;
-    char *p = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) {
+    p = system_reserve_at(NULL, more);
+    if (p == NULL) {
         return NULL;
     }
     char *begin = (char *)(((uintptr_t)p + ARENA_BYTES - 1) & ~(ARENA_BYTES - 1));
@@ -594,7 +611,7 @@ heap_free_small(Span *s)
     pthread_mutex_lock(&heap.mu);
     ASAN_SHOW(page_address(s->page), s->npages << HPAGE_SHIFT);
     heap.small -= s->npages;
-    if (heap.small + FREE_PAGES < heap.trim_mark - heap.trim_mark / 4) {
+    if (heap.small + TRIM_PAGES < heap.trim_mark - heap.trim_mark / 4) {
         atomic_store_explicit(&heap.trim_wanted, true, memory_order_relaxed);
     }
     run_give(s);
