@@ -327,12 +327,14 @@ def test_resident_memory_falls() -> None:
                 if line.startswith("VmRSS"):
                     return int(line.split()[1]) * 1024
 
+        ones = memoryview(bytes([1]) * (2 << 20))  # made once: it is Python's own memory
+
         def fill(total):
             rng, kept = random.Random(5), []
             while total > 0:
                 n = int(2 ** rng.uniform(9, 21))
                 s = make(Slice[byte], n)
-                memoryview(s)[:] = bytes([1]) * n
+                memoryview(s)[:] = ones[:n]
                 kept.append(s)
                 total -= n
             return kept
