@@ -173,6 +173,14 @@ leave(Cache *c)
     atomic_store_explicit(&c->busy, false, memory_order_release);
 }
 
+/* With world.mu held: whether another thread may be about to look at its cache. */
+static bool
+others_have_caches(void)
+{
+    const Cache *c = world.caches;
+    return c != NULL && (c != tls_cache || c->next != NULL);
+}
+
 /* Until start_world no cache is in use and nothing in the heap changes.  By who is not busy. */
 void
 stop_world(void)
@@ -180,7 +188,8 @@ stop_world(void)
     pthread_mutex_lock(&world.mu);
     atomic_fetch_or(&world.slow, WORLD_STOP);
     atomic_thread_fence(memory_order_seq_cst);
-    if (!(atomic_load(&world.slow) & WORLD_FENCE) && membarrier(MEMBARRIER_EXPEDITED) < 0) {
+    if (others_have_caches() && !(atomic_load(&world.slow) & WORLD_FENCE) &&
+        membarrier(MEMBARRIER_EXPEDITED) < 0) {
         throw_("membarrier fails, which it did not at first");
     }
     for (Cache *c = world.caches; c != NULL; c = c->next) {

@@ -59,14 +59,30 @@ system_map(size_t bytes)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* Addresses, a multiple of an arena, which nothing is behind yet.  Not NORESERVE: with that a
- * system that would refuse an absurd size does not. */
+/* Not NORESERVE: with that a system that would refuse an absurd size does not. */
+static char *
+system_reserve_at(char *hint, size_t bytes)
+{
+    char *p = mmap(hint, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Addresses, a multiple of an arena, which nothing is behind yet: if possible those after the
+ * last, so that runs can join. */
 static char *
 system_reserve(size_t bytes)
 {
+    char *next = page_address(heap.grow_end);
+    char *p = next != NULL ? system_reserve_at(next, bytes) : NULL;
+    if (p != NULL && p == next && (uintptr_t)(p + bytes) >> VADDR_BITS == 0) {
+        return p;
+    }
+    if (p != NULL) {
+        munmap(p, bytes);
+    }
     size_t more = bytes + ARENA_BYTES;
-    char *p = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) {
+    p = system_reserve_at(NULL, more);
+    if (p == NULL) {
         return NULL;
     }
     char *begin = (char *)(((uintptr_t)p + ARENA_BYTES - 1) & ~(ARENA_BYTES - 1));
