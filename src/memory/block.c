@@ -76,6 +76,7 @@ block_new(Type *elem, Py_ssize_t n, bool zero)
     s->data = data;
     s->nrefs = elem->has_refs ? bytes / (Py_ssize_t)sizeof(PyObject *) : 0;
     memset(&s->mu, 0, sizeof(s->mu));
+    atomic_store_explicit(&s->dirty, zero && bytes > LARGE ? 0 : SIZE_MAX, memory_order_relaxed);
     if (s->nrefs > 0) {
         PyObject_GC_Track(s);
     }
@@ -109,7 +110,7 @@ static void
 block_free(Block *s)
 {
     if (s->data != nothing) {
-        mem_free(s->data);
+        mem_free_clean(s->data, atomic_load_explicit(&s->dirty, memory_order_relaxed));
     }
     if (!KEEP_FREE(free_blocks, (PyObject *)s)) {
         PyObject_GC_Del(s);

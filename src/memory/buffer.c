@@ -84,6 +84,9 @@ span_getbuffer(PyObject *o, Py_buffer *view, int flags)
         PyErr_SetString(PyExc_BufferError, "the elements do not lie in Fortran's order");
         return -1;
     }
+    if (a.len * a.elem->size > 0) {
+        block_wrote(a.block, a.data + a.len * a.elem->size); /* by whoever has the view */
+    }
     view->buf = a.data;
     view->len = a.len * a.elem->size;
     view->itemsize = leaf->size;

@@ -302,6 +302,9 @@ elem_load(Type *t, Block *s, char *p)
 int
 elem_store(Type *t, Block *s, char *p, PyObject *v, Py_ssize_t i)
 {
+    if (s != NULL) {
+        block_wrote(s, p + t->size);
+    }
     if (is_int(t)) {
         return store_int(t, p, v, i);
     }
@@ -369,7 +372,10 @@ elem_move(Type *t, Block *to, char *p, Block *from, char *q, Py_ssize_t n)
 {
     const Py_ssize_t w = sizeof(PyObject *);
     if (!t->has_refs) {
-        memmove(p, q, (size_t)(n * t->size));
+        if (n > 0 && t->size > 0) {
+            memmove(p, q, (size_t)(n * t->size));
+            block_wrote(to, p + n * t->size);
+        }
         return;
     }
     Py_ssize_t refs = refs_in(t, n);

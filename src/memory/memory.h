@@ -27,6 +27,7 @@
 #include "runtime.h"
 
 #define MAX_BYTES ((Py_ssize_t)1 << 48) /* Go's maxAlloc: what no machine has */
+#define LARGE 32768 /* bytes from which on the allocator takes whole pages */
 #define NO_INDEX (-1)
 #define MAX_DEPTH 100 /* of types in types: code may recurse over them */
 
@@ -76,6 +77,7 @@ typedef struct {
     char *data;       /* mem_alloc's, or `nothing` */
     Py_ssize_t nrefs; /* references in data; 0: numbers */
     Lock mu;          /* guards them */
+    _Atomic(size_t) dirty; /* all behind so many bytes is zero still; see block_wrote */
 } Block;
 
 /* What a Slice, an Array and a Pointer begin with. */
@@ -210,6 +212,21 @@ static inline bool
 is_type(PyObject *o)
 {
     return Py_TYPE(o) == &Type_Type;
+}
+
+/* Large blocks remember how far they were written, since what is zero need not be zeroed
+ * for who gets it next; the mark goes by pages, so that it seldom moves.  Of references it
+ * is not needed: dropping them leaves zeros. */
+static inline void
+block_wrote(Block *b, const char *end)
+{
+    size_t n = (size_t)(end - b->data);
+    size_t dirty = atomic_load_explicit(&b->dirty, memory_order_relaxed);
+    while (UNLIKELY(n > dirty)) {
+        if (atomic_compare_exchange_weak(&b->dirty, &dirty, (n + 4095) & ~(size_t)4095)) {
+            break;
+        }
+    }
 }
 
 static inline Span

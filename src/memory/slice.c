@@ -56,6 +56,7 @@ slice_of_buffer(Type *type, Py_buffer *view)
     PyObject *s = slice_make(type, n, n);
     if (s != NULL) {
         memcpy(((Slice *)s)->h.data, view->buf, (size_t)view->len);
+        block_wrote(((Slice *)s)->h.block, ((Slice *)s)->h.data + view->len);
     }
     return s;
 }
@@ -141,7 +142,7 @@ moved(Slice *s, Py_ssize_t n)
         return NULL;
     }
     Py_ssize_t cap = grown_cap(elem, need, s->cap), size = elem->size;
-    bool large = cap * size > 32768; /* zeros come cheap from the system then */
+    bool large = cap * size > LARGE; /* zeros come cheap from the system then */
     Block *block = block_new(elem, cap, large);
     if (block == NULL) {
         return NULL;
@@ -281,7 +282,10 @@ copy_buffer(Slice *to, PyObject *src)
         return NULL;
     }
     Py_ssize_t n = view.len / elem->size < to->len ? view.len / elem->size : to->len;
-    memmove(to->h.data, view.buf, (size_t)(n * elem->size));
+    if (n > 0) {
+        memmove(to->h.data, view.buf, (size_t)(n * elem->size));
+        block_wrote(to->h.block, to->h.data + n * elem->size);
+    }
     PyBuffer_Release(&view);
     return PyLong_FromSsize_t(n);
 }

@@ -254,8 +254,9 @@ static int
 fill_from_buffer(Span to, Py_buffer *view, const char *who)
 {
     Py_ssize_t n = view->len / to.elem->size;
-    if (n == to.len) {
+    if (n == to.len && n > 0) {
         memmove(to.data, view->buf, (size_t)view->len);
+        block_wrote(to.block, to.data + view->len);
     }
     PyBuffer_Release(view);
     return n == to.len ? 0 : wrong_count(who, n, to.len);

@@ -22,12 +22,14 @@ from goroutines.memory import (
     array_of,
     byte,
     clear,
+    extend,
     int64,
     make,
     new,
     slice_of,
     string,
 )
+from goroutines.memory import copy as copy_elements
 
 from ..conftest import Token, scaled
 
@@ -243,3 +245,62 @@ def test_setstate_is_careful() -> None:
             s.__setstate__(wrong)
     with pytest.raises(OverflowError):
         make(Slice[byte], 1).__setstate__((300,))  # type: ignore[attr-defined]
+
+
+LARGE = 100_000
+
+
+def write_through_view(s: Any) -> None:
+    """Write after the slice that the view was made of is gone."""
+    view = memoryview(s[70_000:80_000])
+    del s
+    view[9_999] = 1
+
+
+WRITES: list[Any] = [
+    lambda s: s.__setitem__(LARGE - 1, 1),
+    lambda s: append(s[:50_000], 1),
+    lambda s: append(s[:50_000], 1, 2, 3),
+    lambda s: extend(s[:90_000], b"\1" * 5_000),
+    lambda s: extend(s[:90_000], slice_of(byte, 1, 2)),
+    lambda s: copy_elements(s[60_000:], b"\1\2\3"),
+    lambda s: copy_elements(s[60_000:], slice_of(byte, 1, 2)),
+    lambda s: s.__setitem__(slice(5_000, 5_002), [1, 2]),
+    lambda s: s.__setitem__(slice(99_000, 99_002), b"\1\2"),
+    lambda s: clear(append(s[:10], 1)),
+    write_through_view,
+]
+
+
+@pytest.mark.parametrize("which", range(len(WRITES)))
+def test_large_memory_is_zero_again(which: int) -> None:
+    """However a large slice was written to, who gets its memory next finds zeros."""
+    nothing = bytes(LARGE)
+    for _ in range(4):
+        s = make(Slice[byte], LARGE)
+        assert bytes(s) == nothing
+        del s
+        WRITES[which](make(Slice[byte], LARGE))
+
+
+def test_large_memory_of_others_is_zero_again() -> None:
+    """So it is after grown slices, rows, pointers, arrays and references."""
+    for _ in range(4):
+        grown = Slice[int64]()
+        for i in range(LARGE // 8):
+            grown = append(grown, i + 1)
+        rows = make(Slice[Array[byte, 1000]], 100)
+        rows[99][999] = 1
+        rows[98] = rows[99]
+        place = new(Array[byte, LARGE])
+        place.value[LARGE - 1] = 1
+        names = make(Slice[string], LARGE // 8)
+        names[LARGE // 8 - 1] = "x"
+        found = Array[byte, LARGE](b"\1" * LARGE)
+        kinds = [byte] * 4 + [string]
+        del grown, rows, place, names, found
+        for kind in kinds:
+            n = LARGE if kind is byte else LARGE // 8
+            s = make(Slice[kind], n)
+            assert not any(s)
+            assert bytes(s) == bytes(LARGE) if kind is byte else list(s) == [""] * n
