@@ -327,12 +327,14 @@ def test_resident_memory_falls() -> None:
                 if line.startswith("VmRSS"):
                     return int(line.split()[1]) * 1024
 
+        ones = memoryview(bytes([1]) * (2 << 20))  # made once: it is Python's own memory
+
         def fill(total):
             rng, kept = random.Random(5), []
             while total > 0:
                 n = int(2 ** rng.uniform(9, 21))
                 s = make(Slice[byte], n)
-                memoryview(s)[:] = bytes([1]) * n
+                memoryview(s)[:] = ones[:n]
                 kept.append(s)
                 total -= n
             return kept
@@ -374,5 +376,68 @@ def test_memory_is_used_again() -> None:
         for _ in range(1000):
             once()
         assert runtime.read_mem_stats().sys <= before + (4 << 20)
+        """
+    )
+
+
+WRITES = {
+    "store": "s[i] = 7",
+    "part": "s[i:][0] = 7",
+    "view": "memoryview(s)[i] = 7",
+    "view of a part": "memoryview(s[i:i + 1])[0] = 7",
+    "old view": "view[i] = 7",
+    "bytes of a view": "memoryview(s).cast('B')[i * 8] = 7",
+    "copy": "copy(s[i:], slice_of(int64, 7))",
+    "append": "append(s[:i:i + 1], 7)",
+    "append of many": "append(s[:i - 9:n], *range(1, 11))",
+    "append beyond len": "append(s[:0], *[7] * (i + 1))",
+    "moved": "s = append(s, 7)",
+    "ctypes": "ctypes.c_int64.from_buffer(s, i * 8).value = 7",
+    "readinto": "io.BytesIO(bytes([7]) * 8).readinto(s[i:])",
+    "struct": "struct.pack_into('q', s, i * 8, 7)",
+    "rows": "r = make(Slice[Array[int64, 4]], n // 4); r[i // 4] = array_of(int64, 1, 2, 3, 4)",
+    "row": "rows = make(Slice[Array[int64, 4]], n // 4); rows[i // 4][1] = 5",
+    "array": "a = new(Array[int64, n]); a.value[i] = 7",
+    "view of an array": "a = new(Array[int64, n]); memoryview(a.value)[i] = 7",
+    "cleared": "memoryview(s)[i] = 7; clear(s[i:])",
+    "thread": "t = threading.Thread(target=s.__setitem__, args=(i, 7)); t.start(); t.join()",
+    "view that outlives": "view[i] = 7; del s; gc.collect(); view[i - 1] = 7",
+    "beyond len": "s = s[:10]; s[:n][i] = 7",
+    "unpickled": "s = pickle.loads(pickle.dumps(s)); s[i] = 7",
+}
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_zero_again(how: str) -> None:
+    """New memory is zero however, and wherever, the last owner had written to it."""
+    survives(
+        f"""
+        import ctypes
+        import gc
+        import io
+        import pickle
+        import struct
+        import threading
+
+        def dirty(n, i):
+            s = make(Slice[int64], n)
+            view = memoryview(s)
+            {WRITES[how]}
+
+        """
+        """
+        for kilobytes in (1, 20, 40, 100, 256, 1024, 3000, 9000):
+            n = kilobytes * 128
+            for i in (10, n // 3, n // 2, n - 2, n - 1):
+                for again in (n, n - 1, n // 2 + 1, n + 500):
+                    dirty(n, i)
+                    kept = [make(Slice[int64], again) for _ in range(3)]
+                    for s in kept:
+                        assert bytes(s) == bytes(8 * again), (n, i, again)
+                    del s, kept
+        for n in (1000, 100_000):
+            dirty(n, n - 1)
+            s = append(make(Slice[int64], 0, n // 2), *[1] * (n // 2 + 1))
+            assert not any(s[n // 2 + 1:cap(s)])
         """
     )
