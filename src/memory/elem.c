@@ -435,6 +435,9 @@ elem_equal(Type *t, Block *s, char *p, Block *r, char *q, Py_ssize_t n)
         return memcmp(p, q, (size_t)(n * t->size)) == 0;
     }
     int equal = 1;
+    if (t->size == 0) {
+        return 1; /* however many of them */
+    }
     for (Py_ssize_t k = 0; k < n && equal > 0; k++) {
         equal = one_equal(t, s, p + k * t->size, r, q + k * t->size);
     }

@@ -136,8 +136,9 @@ static NOINLINE PyObject *
 moved(Slice *s, Py_ssize_t n)
 {
     Type *elem = s->h.type->sub;
-    Py_ssize_t need = s->len + n; /* both are below MAX_BYTES, or of no size */
-    if (need < 0 || need > MAX_BYTES / (elem->go_size ? elem->go_size : 1)) {
+    Py_ssize_t need, bytes;
+    if (__builtin_add_overflow(s->len, n, &need) ||
+        __builtin_mul_overflow(need, elem->go_size, &bytes) || bytes > MAX_BYTES) {
         PyErr_SetString(PyExc_ValueError, "growslice: len out of range");
         return NULL;
     }

@@ -15,6 +15,8 @@ from goroutines.memory import (
     array_of,
     bool_,
     byte,
+    clear,
+    extend,
     float32,
     float64,
     int16,
@@ -112,6 +114,17 @@ def test_slices_compare_by_content() -> None:
     assert slice_of(Slice[int32], s) == slice_of(Slice[int32], slice_of(int32, 1, 2))
     with pytest.raises(TypeError):
         assert s < s  # type: ignore[operator]
+
+
+def test_elements_without_a_size() -> None:
+    """However many there are of them, they are compared, cleared and appended at once."""
+    s = make(Slice[Array[int32, 0]], 1 << 62)
+    assert s == s[:]
+    assert s[1:] != s
+    assert len(append(s, s[0])) == (1 << 62) + 1
+    clear(s)
+    with pytest.raises(ValueError, match="growslice: len out of range"):
+        extend(s[: 1 << 62], make(Slice[Array[int32, 0]], (1 << 63) - 1))
 
 
 def test_bytes_compare_with_bytes() -> None:
