@@ -6,6 +6,7 @@ the core give addresses.
 
 from __future__ import annotations
 
+import gc
 import ctypes
 import os
 import random
@@ -76,6 +77,7 @@ def in_threads(n: int, fn: Callable[[int], None]) -> None:
 @pytest.fixture(autouse=True)
 def heap_is_sound() -> Iterator[None]:
     """Look at the whole heap after each test, which must have freed what it allocated."""
+    gc.collect()  # what tests of the values left
     before = runtime.read_mem_stats().heap_objects
     yield
     _runtime._debug_heap_check()
