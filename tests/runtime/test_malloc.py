@@ -6,8 +6,8 @@ the core give addresses.
 
 from __future__ import annotations
 
-import gc
 import ctypes
+import gc
 import os
 import random
 import sys
