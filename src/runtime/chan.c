@@ -582,7 +582,8 @@ rt_close_done(PyObject *mod, PyObject *chan)
 
 static PyMethodDef done_functions[] = {
     METHOD("_done_chan", rt_done_chan, METH_NOARGS, PyDoc_STR("A channel only to receive from.")),
-    METHOD("_close_done", rt_close_done, METH_O, PyDoc_STR("Close one of _done_chan(), if it is not.")),
+    METHOD("_close_done", rt_close_done, METH_O,
+           PyDoc_STR("Close one of _done_chan(), if it is not.")),
     {NULL, NULL, 0, NULL},
 };
 

@@ -299,6 +299,7 @@ struct M {
     int nfreeg;
     void *arenas[16]; /* cached 16 KiB data stack chunks */
     int narenas;
+    _Atomic(int64_t) stack_inuse, stack_spare; /* bytes, for read_mem_stats; own thread's */
 
     G *allgs; /* every G of this M that is not dead; guarded by mu */
     M *next;  /* sched.ms; guarded by sched.mu */
@@ -633,6 +634,11 @@ HIDDEN void slice_free(G *g);
 HIDDEN _PyStackChunk *chunk_get(M *m);
 HIDDEN void chunk_put(M *m, _PyStackChunk *c);
 HIDDEN void arena_cache_install(void);
+HIDDEN void stack_forget(M *m);
+typedef struct {
+    Py_ssize_t inuse, sys;
+} StackBytes;
+HIDDEN StackBytes stack_bytes(void);
 #define DATA_CHUNK (16 * 1024) /* CPython's, for Python frames */
 
 /* ---- time.c --------------------------------------------------------------------------- */
@@ -885,6 +891,10 @@ park_needs_check(M *m)
     return g == NULL || m->in_gc || g->exiting || g->scope != NULL || sched.finalizing;
 #endif
 }
+
+/* ---- src/memory: the values of goroutines.memory ------------------------------------------- */
+
+HIDDEN int memory_add_types(PyObject *mod);
 
 /* ---- module.c: what the types share ------------------------------------------------------ */
 

@@ -160,6 +160,7 @@ static void
 m_free(M *m)
 {
     netpoll_close(m);
+    stack_forget(m);
     free(m->scratch);
     timers_forget(m);
     while (m->chunks != NULL) {
@@ -273,6 +274,9 @@ threads_after_fork(void)
             atomic_store(&m->g0->wake, WAKE_READY);
         }
         timers_disown(m);
+        if (m != mine) {
+            stack_forget(m);
+        }
     }
     atomic_store(&sched.ngoroutines, 0);
     atomic_store(&sched.ntimers, 0);
