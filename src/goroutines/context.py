@@ -206,9 +206,8 @@ class CancelContext(Context):
         """
         if cause is not None and not isinstance(cause, BaseException):
             raise TypeError(f"cancel: cause must be an exception or None, not {cause!r}")
-        if self._end is None:
-            err = Canceled()
-            self._finish(_End(err, err if cause is None else cause))
+        err = Canceled()
+        self._finish(_End(err, err if cause is None else cause))
 
     def _finish(self, end: _End) -> None:
         self._cancel(end)
@@ -218,30 +217,36 @@ class CancelContext(Context):
 
     def _cancel(self, end: _End, /) -> None:
         """End this context and all below it: called by the parent."""
-        todo: list[_Child] = [self]
+        todo, ended = [(self, end)], list[tuple[CancelContext, list[CancelContext]]]()
         while todo:  # a loop: a tree may be deeper than the stack
-            child = todo.pop()
-            if isinstance(child, CancelContext):
-                todo += child._end_it(end)
-            else:
-                child._cancel(end)
+            context, why = todo.pop()
+            why, below = context._end_it(why)
+            todo += [(child, why) for child in below]
+            ended.append((context, below))
+        for context, below in ended:
+            for child in below:
+                context._remove(child)
 
-    def _end_it(self, end: _End) -> list[_Child]:
-        """End this context alone, if nobody has; return its children, the first one last."""
+    def _end_it(self, end: _End) -> tuple[_End, list[CancelContext]]:
+        """End this context alone, and what else waits for it.
+
+        Returns why it has ended, and the contexts below it, the first one last, which are to
+        be ended by whoever comes: who cancels what another thread just cancels does that too.
+        """
         mine = [end]
         if self._ends.setdefault(None, mine) is not mine:  # another thread was first; help it
-            self._end = self._ends[None][0]
-            _runtime._close_done(self._done)
-            return []
+            end = self._ends[None][0]
         self._end = end
         _runtime._close_done(self._done)
         if self._timer is not None:
             self._timer.stop()
-        children: list[_Child] = []
-        with contextlib.suppress(KeyError):
-            while True:
-                children.append(self._children.popitem()[0])
-        return children
+        below: list[CancelContext] = []
+        for child in reversed(list(self._children)):
+            if isinstance(child, CancelContext):
+                below.append(child)
+            else:
+                self._remove_and_cancel(child, end)
+        return end, below
 
     def _set_deadline(self, when: float) -> None:
         if self._deadline is not None and self._deadline <= when:

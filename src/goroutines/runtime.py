@@ -56,7 +56,8 @@ def num_cpu() -> int:
     return os.cpu_count() or 1
 
 
-def _first_line(path: str) -> list[str]:
+def _words(path: str) -> list[str]:
+    """Return the words of a file's first line, none if it cannot be read."""
     try:
         with open(path) as file:
             return file.readline().split()
@@ -64,30 +65,40 @@ def _first_line(path: str) -> list[str]:
         return []
 
 
-def _cgroup_limit() -> float:
-    """Processors that the process' control group allows; infinite without a limit."""
-    groups = {}
+def _control_groups() -> dict[str, str]:
+    """Return this process' control group by controller; version 2's by the empty name."""
+    groups: dict[str, str] = {}
     try:
         with open("/proc/self/cgroup") as file:
             for line in file:
-                _, kinds, path = line.rstrip("\n").split(":", 2)
-                groups.update(dict.fromkeys(kinds.split(","), path))
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                for controller in controllers.split(","):
+                    groups[controller] = path
     except (OSError, ValueError):
-        return float("inf")
-    limit = float("inf")
-    for root, path in (
-        ("/sys/fs/cgroup", groups.get("")),
-        ("/sys/fs/cgroup/cpu", groups.get("cpu")),
-    ):
-        while path is not None:  # a group is bound by those that it is in
-            folder = root + path.rstrip("/")
-            quota = _first_line(f"{folder}/cpu.max") or [
-                *_first_line(f"{folder}/cpu.cfs_quota_us"),
-                *_first_line(f"{folder}/cpu.cfs_period_us"),
-            ]
-            if len(quota) == 2 and quota[0] not in ("max", "-1"):
-                limit = min(limit, float(quota[0]) / float(quota[1]))
-            path = path.rpartition("/")[0] if path.strip("/") else None
+        pass
+    return groups
+
+
+def _quota(folder: str) -> float:
+    """Return the processors that a control group has; infinity if it is not limited."""
+    words = _words(f"{folder}/cpu.max")  # version 2
+    if not words:
+        words = _words(f"{folder}/cpu.cfs_quota_us") + _words(f"{folder}/cpu.cfs_period_us")
+    if len(words) != 2 or words[0] in ("max", "-1"):
+        return math.inf
+    return float(words[0]) / float(words[1])
+
+
+def _cgroup_limit() -> float:
+    """Return the processors that control groups allow; infinity without a limit."""
+    groups = _control_groups()
+    limit = math.inf
+    for controller, root in (("", "/sys/fs/cgroup"), ("cpu", "/sys/fs/cgroup/cpu")):
+        path = groups.get(controller, "").rstrip("/")
+        while path:  # a group is bound by those that it is in
+            limit = min(limit, _quota(root + path))
+            path = path.rpartition("/")[0]
+        limit = min(limit, _quota(root))
     return limit
 
 
@@ -97,8 +108,8 @@ def _initial_procs() -> int:
     if asked.isascii() and asked.isdigit() and 0 < int(asked) < 2**31:  # what Go reads
         return int(asked)
     limit = _cgroup_limit()
-    # A part of a processor counts as one, and less than two as two, as Go rounds.
-    return min(num_cpu(), max(2, math.ceil(limit)) if limit != float("inf") else num_cpu())
+    # As Go rounds: up, and to two at least.
+    return num_cpu() if limit == math.inf else min(num_cpu(), max(2, math.ceil(limit)))
 
 
 def gomaxprocs(n: int | None = None) -> int:

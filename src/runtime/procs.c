@@ -196,11 +196,16 @@ note_rest(M *m, bool rests)
     UNLOCK_SCHED();
 }
 
-/* m is about to sleep. */
+static void bring_one(void);
+
+/* m is about to sleep.  What lies in its queue then is for others to start. */
 void
 procs_sleeps(M *m)
 {
     note_rest(m, true);
+    if (m->proc >= 0 && nfresh(m) > 0) {
+        bring_one();
+    }
 }
 
 void
@@ -413,15 +418,17 @@ static bool
 begin_spinning(M *self)
 {
     int works = 0, spin = 0;
+    bool lies = false;
     LOCK_SCHED();
     for (M *m = sched.ms; m != NULL; m = m->next) {
+        lies = lies || may_take(self, m);
         if (m->proc >= 0 && m != self && !m->resting) {
             bool looks = m->spins && atomic_load(&m->inbox) == NULL;
             spin += looks;
             works += !looks;
         }
     }
-    bool may = procs.limit > 1 && !procs.stop && 2 * spin < works;
+    bool may = procs.limit > 1 && !procs.stop && (lies || 2 * spin < works);
     self->spins = may;
     procs.nspinning += may;
     atomic_store(&somebody_spins, procs.nspinning > 0);

@@ -311,6 +311,17 @@ threads_after_fork(void)
     caller->run = NULL;
 }
 
+/* In the child, before any hook of Python's: threading's, which may come before ours,
+ * asks who the caller is, and that is the child's only thread now. */
+static void
+note_fork(void)
+{
+    M *m = tls_m;
+    if (m != NULL && m->curg != NULL) {
+        m->curg->thread_main = true;
+    }
+}
+
 /* atexit: from now on nothing new begins. */
 void
 threads_shutdown(void)
@@ -336,6 +347,7 @@ int
 threads_init(void)
 {
     atomic_store(&sched.next_id, 2);
+    pthread_atfork(NULL, NULL, note_fork);
     sched.run_signals = PyCFunction_New(&run_signals_def, NULL);
     sched.report_deadlock = PyCFunction_New(&report_deadlock_def, NULL);
     if (sched.run_signals == NULL || sched.report_deadlock == NULL) {
