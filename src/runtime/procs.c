@@ -40,8 +40,9 @@
 
 static struct {
     int max;   /* GOMAXPROCS */
-    int limit; /* Ms that may start goroutines: max, and one for each that is stuck */
+    int limit; /* Ms that may start goroutines: max, stuck and locked ones apart */
 #ifdef Py_GIL_DISABLED
+    int nstuck, nlocked;
     int nstarted; /* procs; they end with the process */
     int nresting; /* Ms of these `limit` that sleep */
     int nspinning;
@@ -117,7 +118,7 @@ fresh_or_woken(M *m)
         hand_over_unstarted(m);
         return runq_get(&m->runq);
     }
-    if (UNLIKELY(m->nlocked > 0) && procs.limit > 1 && m->proc >= 0) {
+    if (UNLIKELY(m->nlocked > 0) && m->proc >= 0) {
         return runq_get(&m->runq); /* the others will take them */
     }
     LOCK(&m->mu);
@@ -167,14 +168,15 @@ recount(void)
     atomic_store(&awake, 1 + procs.nstarted - procs.nresting);
 }
 
+/* After a change of what it is made of. */
 static void
-set_limit(int limit)
+set_limit(void)
 {
-    procs.limit = limit;
+    procs.limit = procs.max + procs.nstuck + procs.nlocked;
     procs.nresting = 0;
     for (M *m = sched.ms; m != NULL; m = m->next) {
-        atomic_store(&m->surplus, m->proc >= limit);
-        procs.nresting += m->proc >= 0 && m->proc < limit && m->resting;
+        atomic_store(&m->surplus, m->proc >= procs.limit);
+        procs.nresting += m->proc >= 0 && m->proc < procs.limit && m->resting;
     }
     recount();
 }
@@ -322,8 +324,9 @@ procs_compensate(int stuck)
 {
     bool lies = false;
     LOCK_SCHED();
-    if (procs.limit != procs.max + stuck) {
-        set_limit(procs.max + stuck);
+    if (procs.nstuck != stuck) {
+        procs.nstuck = stuck;
+        set_limit();
     }
     for (M *m = sched.ms; m != NULL; m = m->next) {
         lies = lies || (m->proc >= 0 && nfresh(m) > 0);
@@ -569,8 +572,8 @@ procs_after_fork(void)
     atomic_store(&somebody_spins, false);
     atomic_store(&next_wake, 0);
     procs.gap = GAP_LEAST;
-    procs.limit = procs.max;
-    recount();
+    procs.nstuck = procs.nlocked = 0;
+    set_limit();
 }
 
 #else
@@ -587,6 +590,29 @@ procs_after_fork(void)
 
 #endif
 
+/* A goroutine of m keeps m's thread for itself, or does so no more: another M starts
+ * what this one does not. */
+void
+procs_lock(M *m, int n)
+{
+    bool was = m->nlocked > 0;
+    m->nlocked += n;
+#ifdef Py_GIL_DISABLED
+    bool is = m->nlocked > 0;
+    if (m->proc >= 0 && is != was) {
+        LOCK_SCHED();
+        procs.nlocked += is ? 1 : -1;
+        set_limit();
+        UNLOCK_SCHED();
+        if (nfresh(m) > 0) {
+            bring_one();
+        }
+    }
+#else
+    (void)was;
+#endif
+}
+
 /* ---- settings and figures ------------------------------------------------------------------------ */
 
 /* The number before; n 0 changes nothing. */
@@ -600,7 +626,7 @@ procs_set(int n)
     int old = procs.max;
     procs.max = n;
 #ifdef Py_GIL_DISABLED
-    set_limit(n);
+    set_limit();
 #endif
     UNLOCK_SCHED();
     return old;
@@ -666,7 +692,9 @@ rt_lock_os_thread(PyObject *mod, PyObject *unused)
         return PyErr_Format(PyExc_RuntimeError, "lock_os_thread: %R called it %d times", g,
                             LOCKS_MOST);
     }
-    m->nlocked += g->locks++ == 0;
+    if (g->locks++ == 0) {
+        procs_lock(m, 1);
+    }
     Py_RETURN_NONE;
 }
 
@@ -681,7 +709,9 @@ rt_unlock_os_thread(PyObject *mod, PyObject *unused)
     }
     G *g = current_g(m);
     if (g->locks > 0) { /* in Go too nothing happens if it is not locked */
-        m->nlocked -= --g->locks == 0;
+        if (--g->locks == 0) {
+            procs_lock(m, -1);
+        }
     }
     Py_RETURN_NONE;
 }
@@ -693,8 +723,9 @@ static PyMethodDef functions[] = {
                "Have no other goroutine be started on this goroutine's thread.\n\n"
                "A goroutine that has started stays on its thread anyway, and those that have\n"
                "started here before go on. It holds until unlock_os_thread was called as often,\n"
-               "or the goroutine ends. With one thread (GOMAXPROCS=1, or a GIL) nothing else\n"
-               "could start them, and it changes nothing. Go: runtime.LockOSThread.")},
+               "or the goroutine ends. The thread does not count for GOMAXPROCS meanwhile. With a\n"
+               "GIL one thread runs all goroutines, and it changes nothing. Go:\n"
+               "runtime.LockOSThread. Raises RuntimeError at the 64th lock.")},
     {"unlock_os_thread", rt_unlock_os_thread, METH_NOARGS,
      PyDoc_STR("unlock_os_thread()\n--\n\n"
                "Undo one lock_os_thread() of this goroutine; without one nothing happens.")},

@@ -410,6 +410,7 @@ HIDDEN void run_release(Run *run);
 #define LOCKS_MOST 63
 HIDDEN int procs_set(int n);
 HIDDEN bool procs_shared(void);
+HIDDEN void procs_lock(M *m, int n);
 HIDDEN int procs_spinning(void);
 HIDDEN int queue_length(M *m);
 HIDDEN int procs_add_functions(PyObject *mod);

@@ -303,7 +303,8 @@ threads_after_fork(void)
     mine->resting = mine->spins = false;
     atomic_store(&mine->surplus, false);
     mine->proc = 0;
-    mine->nlocked = caller->locks > 0;
+    mine->nlocked = 0;
+    caller->locks = 0; /* it is alone */
     mine->is_main = true;
     sched.main = mine;
     sched.maing = caller;
