@@ -241,12 +241,12 @@ class CancelContext(Context):
         if self._timer is not None:
             self._timer.stop()
         below: list[CancelContext] = []
-        for child in reversed(list(self._children)):
+        for child in list(self._children):
             if isinstance(child, CancelContext):
                 below.append(child)
             else:
                 self._remove_and_cancel(child, end)
-        return end, below
+        return end, below[::-1]
 
     def _set_deadline(self, when: float) -> None:
         if self._deadline is not None and self._deadline <= when:

@@ -278,6 +278,13 @@ start_proc(int number)
     }
 }
 
+/* Whether m may start goroutines that others queue. */
+static inline bool
+is_helper(M *m)
+{
+    return m->proc >= 0 && !atomic_load(&m->surplus) && *(volatile int *)&m->nlocked == 0;
+}
+
 /* Have one more M look for work. */
 static void
 bring_one(void)
@@ -285,7 +292,7 @@ bring_one(void)
     int number = 0;
     LOCK_SCHED();
     M *m = sched.ms;
-    while (m != NULL && (m->proc < 0 || atomic_load(&m->surplus) || !atomic_load(&m->sleeping))) {
+    while (m != NULL && !(is_helper(m) && atomic_load(&m->sleeping))) {
         m = m->next;
     }
     if (m != NULL) {
