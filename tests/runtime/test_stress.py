@@ -497,7 +497,10 @@ def test_panics_interrupt_main_anywhere(seed: int) -> None:
     caught = [0]
     old = goroutines.set_panic_hook(lambda g, exc: False)  # main panics, nothing is printed
 
+    begin: Chan[None] = Chan()
+
     def produce() -> None:
+        begin.recv_ok()
         for i in range(count):
             ch.send(i)
             if i == 0 or rng.random() < 0.1:
@@ -515,6 +518,8 @@ def test_panics_interrupt_main_anywhere(seed: int) -> None:
     try:
         while not (g.done and reader.done):
             try:
+                if not begin.closed:
+                    begin.close()
                 rng.choice((g.join, reader.join, gosched, lambda: sleep(0.0001)))()
             except Panic as panic:
                 assert isinstance(panic.__cause__, ValueError)

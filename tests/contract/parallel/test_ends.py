@@ -456,8 +456,8 @@ INTERRUPT = """
             nap(0.001)
         nap(0.01)
         os.kill(os.getpid(), signal.SIGINT)
-    interrupter = start(interrupt)
     try:
+        start(interrupt)
         len(counts)  # 3.11 and 3.12 look for the handler one instruction before the loop
         {wait}
     except KeyboardInterrupt:
