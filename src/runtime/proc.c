@@ -269,6 +269,18 @@ all_is_quiet(M *m)
     return wake != NULL || until_timer(m) <= 0;
 }
 
+/* Whether others left something for m, while it said that it sleeps. */
+static inline bool
+something_came(M *m)
+{
+#ifdef Py_GIL_DISABLED
+    if (atomic_load(&m->nfresh) > 0 && m->nlocked == 0) {
+        return true; /* see fresh_hand_over() */
+    }
+#endif
+    return atomic_load(&m->inbox) != NULL;
+}
+
 #define HELD_BACK_FIRST ((int64_t)5 * 1000000)
 #define HELD_BACK_MOST ((int64_t)1000 * 1000000)
 
@@ -283,7 +295,7 @@ idle(M *m, int64_t *patience)
     PROC_SLEEPS(m);
     atomic_store(&m->sleeping, true);
     int64_t ns = until_timer(m);
-    if (atomic_load(&m->inbox) == NULL && ns > 0 && !all_is_quiet(m)) {
+    if (!something_came(m) && ns > 0 && !all_is_quiet(m)) {
         bool held_back = false;
         if (m->tick != m->look_tick + 1 && deadlock_suspected(m, &held_back)) {
             m->look_tick = m->tick; /* the next idle() is the report's own end */
@@ -311,7 +323,11 @@ static inline bool
 work_is_found(M *m)
 {
 #ifdef Py_GIL_DISABLED
-    return m->proc >= 0 && procs_find_work(m, until_timer(m));
+    G *was = m->curg;
+    m->curg = NULL;
+    bool found = m->proc >= 0 && procs_find_work(m, until_timer(m));
+    m->curg = was;
+    return found;
 #else
     (void)m;
     return false;

@@ -156,6 +156,50 @@ fresh_take(M *m, Run *run)
     return found;
 }
 
+static void
+lock_both(M *a, M *b)
+{
+    LOCK(a < b ? &a->mu : &b->mu);
+    LOCK(a < b ? &b->mu : &a->mu);
+}
+
+/* Move the first of `from`, if there is one, to the end of `to`.  Both mu are held.  If
+ * `to` is not the caller's, what it queues just then may get the same turn. */
+static bool
+fresh_move(M *from, M *to)
+{
+    G *g = fresh_pop(from);
+    if (g == NULL) {
+        return false;
+    }
+    g_move(g, to);
+    g->turn = atomic_load_explicit(&to->turn, memory_order_relaxed);
+    fresh_append(to, g);
+    return true;
+}
+
+static void bring_one(void);
+
+/* m, which is not main's, starts none of its goroutines: main's M gets them, where the
+ * others find them even while it computes. */
+void
+fresh_hand_over(M *m)
+{
+    M *to = sched.main;
+    bool some = false;
+    lock_both(m, to);
+    while (fresh_move(m, to)) {
+        some = true;
+    }
+    UNLOCK(&m->mu);
+    UNLOCK(&to->mu);
+    if (some) {
+        atomic_thread_fence(memory_order_seq_cst); /* see idle() */
+        m_rouse(to);
+        bring_one();
+    }
+}
+
 /* ---- how many may work ---------------------------------------------------------------- */
 
 /* sched.mu is held. */
@@ -197,8 +241,6 @@ note_rest(M *m, bool rests)
     }
     UNLOCK_SCHED();
 }
-
-static void bring_one(void);
 
 /* m is about to sleep.  What lies in its queue then is for others to start. */
 void
@@ -358,8 +400,9 @@ has_waited(M *v, int64_t now)
 {
     uint32_t head = atomic_load_explicit(&v->fresh_turn, memory_order_relaxed);
     if (v->marked == 0 || (int32_t)(head - v->mark_turn) >= 0) {
+        uint32_t next = atomic_load_explicit(&v->turn, memory_order_relaxed);
         v->marked = now;
-        v->mark_turn = atomic_load_explicit(&v->turn, memory_order_relaxed);
+        v->mark_turn = (int32_t)(head - next) < 0 ? next : head + 1; /* see fresh_move() */
         return false;
     }
     return now - v->marked >= STEAL_AFTER;
@@ -386,13 +429,6 @@ look_around(M *m, int64_t now, M **victim)
     return found;
 }
 
-static void
-lock_both(M *a, M *b)
-{
-    LOCK(a < b ? &a->mu : &b->mu);
-    LOCK(a < b ? &b->mu : &a->mu);
-}
-
 /* Take half of what v has; v may have gone.  By m's thread. */
 static uint32_t
 steal(M *m, M *v)
@@ -407,12 +443,9 @@ steal(M *m, M *v)
         lock_both(m, v);
         uint32_t half = (nfresh(v) + 1) / 2;
         for (n = 0; n < half && n < STEAL_MOST; n++) {
-            G *g = fresh_pop(v);
-            g_move(g, m);
-            g->turn = atomic_load_explicit(&m->turn, memory_order_relaxed);
-            atomic_store_explicit(&m->turn, g->turn + 1, memory_order_relaxed);
-            fresh_append(m, g);
+            fresh_move(v, m);
         }
+        atomic_store_explicit(&m->turn, m->turn + 1, memory_order_relaxed);
         UNLOCK(&m->mu);
         UNLOCK(&v->mu);
         v->marked = 0;

@@ -421,6 +421,7 @@ extern HIDDEN _Atomic(int) procs_helpers; /* Ms that could come and take work */
 HIDDEN void fresh_put(M *m, G *g);
 HIDDEN G *fresh_or_woken(M *m);
 HIDDEN G *fresh_take(M *m, Run *run);
+HIDDEN void fresh_hand_over(M *m);
 HIDDEN void procs_wake(void);
 HIDDEN void procs_compensate(int stuck);
 HIDDEN bool procs_find_work(M *m, int64_t ns);

@@ -286,13 +286,21 @@ count_stuck(M *m, int64_t now)
     }
 }
 
+/* An M that looks for work, or sleeps, has none, and a proc's own is no work. */
+static inline bool
+runs_goroutine(M *m)
+{
+    G *g = *(G *volatile *)&m->curg;
+    return is_busy(m) && g != NULL && !(m->proc > 0 && g == m->g0);
+}
+
 /* True: it is in a C call for so long that the watchdog is to speak. */
 static bool
 look_at(M *m, int64_t now, bool *is_stuck)
 {
     Watch *w = &m->watch;
     uint64_t nswitch = *(volatile uint64_t *)&m->nswitch;
-    if (!is_busy(m) || nswitch != atomic_load(&w->nswitch)) {
+    if (!runs_goroutine(m) || nswitch != atomic_load(&w->nswitch)) {
         begin_anew(m, nswitch, now);
         return false;
     }

@@ -216,8 +216,8 @@ hand_over_unstarted(M *m)
     }
     m->runq = keep;
 #ifdef Py_GIL_DISABLED
-    while (sched.main != NULL && (g = fresh_take(m, NULL)) != NULL) {
-        hand_over(g);
+    if (sched.main != NULL) {
+        fresh_hand_over(m);
     }
 #endif
 }
