@@ -16,6 +16,7 @@ from goroutines._runtime import (
     gosched,
     lock_os_thread,
     num_goroutine,
+    set_max_stack,
     set_max_threads,
     unlock_os_thread,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "lock_os_thread",
     "num_cpu",
     "num_goroutine",
+    "set_max_stack",
     "set_max_threads",
     "set_preemption",
     "set_watchdog",

@@ -572,7 +572,7 @@ module_exec(PyObject *mod)
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
         pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || procs_add_functions(mod) < 0 ||
         sysmon_add_functions(mod) < 0 || socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 ||
-        native_add_functions(mod) < 0 || threads_init() < 0) {
+        native_add_functions(mod) < 0 || limit_add_functions(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

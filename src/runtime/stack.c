@@ -15,7 +15,8 @@
  * Python frames live in a small first chunk per goroutine.  CPython adds
  * chunks of 16 KiB when they outgrow it and frees them on the way back; each
  * would cost a mapping, so a small cache per thread sits in front of the arena
- * allocator.
+ * allocator.  On the way it tells limit.c, which has no other chance to see a
+ * goroutine's stack grow.
  */
 #include "runtime.h"
 
@@ -123,16 +124,27 @@ static void *
 arena_alloc(void *ctx, size_t size)
 {
     M *m = tls_m;
+    void *p;
     if (size == DATA_CHUNK && m != NULL && m->narenas > 0) {
-        return m->arenas[--m->narenas];
+        p = m->arenas[--m->narenas];
     }
-    return arena_below.alloc(arena_below.ctx, size);
+    else {
+        p = arena_below.alloc(arena_below.ctx, size);
+    }
+    if (p != NULL) {
+        limit_look(m, (ptrdiff_t)size);
+    }
+    return p;
 }
 
 static void
 arena_free(void *ctx, void *p, size_t size)
 {
     M *m = tls_m;
+    limit_look(m, -(ptrdiff_t)size);
+    if (p == limit_nobodys_chunk()) {
+        return;
+    }
     if (size == DATA_CHUNK && m != NULL && m->narenas < (int)Py_ARRAY_LENGTH(m->arenas)) {
         m->arenas[m->narenas++] = p;
         return;
