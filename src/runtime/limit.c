@@ -170,21 +170,39 @@ c_depth(M *m, const char *sp)
     return sp < m->base ? (size_t)(m->base - sp) : 0;
 }
 
-/* The bytes of g's chunks, which just became more by `change`.  g runs on m. */
+/* The same for who runs on m; of a chunk that was made for a large frame, and is used
+ * again for others, only what is used. */
 static size_t
-frames_used(M *m, G *g, ptrdiff_t change)
+frames_in_use(M *m)
+{
+    size_t n = 0;
+    const _PyStackChunk *c = m->ts->datastack_chunk;
+    const char *top = (const char *)m->ts->datastack_top;
+    for (; c != NULL; c = c->previous) {
+        n += c->size > DATA_CHUNK ? (size_t)(top - (const char *)c) : c->size;
+        if (c->previous != NULL) {
+            top = (const char *)&c->previous->data[c->previous->top];
+        }
+    }
+    return n;
+}
+
+/* The bytes of g's frames, where a chunk of `change` bytes comes in or (negative) goes,
+ * if they may be more than max; else about as many.  g runs on m. */
+static size_t
+frames_used(M *m, G *g, ptrdiff_t change, size_t max)
 {
     Limits *l = &m->limits;
+    bool known = l->of == g->id && l->nswitch == m->nswitch;
     if (l->of != g->id) {
         l->held = 0;
+        l->stopped = false;
     }
-    if (l->of == g->id && l->nswitch == m->nswitch) {
-        l->frames += (size_t)change;
-    }
-    else {
+    l->frames += (size_t)change;
+    if (!known || l->frames > max) {
         l->of = g->id;
         l->nswitch = m->nswitch;
-        l->frames = bytes_of_chunks(m->ts->datastack_chunk) + (change > 0 ? (size_t)change : 0);
+        l->frames = frames_in_use(m) + (change > 0 ? (size_t)change : 0);
     }
     return l->frames;
 }
@@ -205,38 +223,57 @@ limit_nobodys_chunk(void)
     return &nobodys_chunk;
 }
 
+#define COUNTS_TO_CLEAN_UP 64
+
+/* The chunk that was too much comes or goes: on the way up all may be called again. */
 static void
-apply(M *m, G *g, size_t left, size_t c_left)
+apply(M *m, G *g, size_t left, size_t c_left, bool going)
 {
+    Limits *l = &m->limits;
+    l->stopped = !going && (left == 0 || c_left == 0);
 #if PY_VERSION_HEX < 0x030C0000
-    pystate_allow(m->ts, &g->ps, as_count(least(left / COUNT_USUAL, c_left / COUNT_MOST)));
+    size_t usual = left / COUNT_USUAL;
+    if (going && usual < COUNTS_TO_CLEAN_UP) {
+        usual = COUNTS_TO_CLEAN_UP;
+    }
+    pystate_allow(m->ts, &g->ps, as_count(least(usual, c_left / COUNT_MOST)));
 #else
-    bool stop = left == 0 || c_left == 0;
     (void)g;
-    pystate_stop_calls(m->ts, &m->limits.held, stop);
-    if (stop) {
+    pystate_stop_calls(m->ts, &l->held, l->stopped);
+    if (l->stopped) {
         watch_last_chunk(m->ts, &nobodys_chunk);
     }
 #endif
 }
 
-#define NO_CHUNK ((ptrdiff_t)256 * 1024) /* from here on it is an arena for objects */
+/* CPython asks for its arenas of objects in the same way. */
+static inline bool
+may_be_chunk(ptrdiff_t change)
+{
+    ptrdiff_t size = change < 0 ? -change : change;
+    return size != (1 << 20) && size != (2 << 20);
+}
 
-/* Memory was asked for, or given back (negative), that may be a chunk of the frames
- * of who runs on m, this thread's M or NULL. */
-void
+/* Memory is asked for, or given back (negative), that may be a chunk of the frames of
+ * who runs on m, this thread's M or NULL.  False: it must not have it, since it calls
+ * functions although it was stopped (3.15 does not look when it calls f(*args)). */
+bool
 limit_look(M *m, ptrdiff_t change)
 {
     G *g = m != NULL ? m->loaded : NULL;
-    if (g == NULL || g == m->g0 || current_ts() != m->ts || change >= NO_CHUNK ||
-        change <= -NO_CHUNK) {
-        return;
+    if (g == NULL || g == m->g0 || current_ts() != m->ts || !may_be_chunk(change)) {
+        return true;
     }
-    size_t c = c_depth(m, __builtin_frame_address(0));
-    size_t used = c + frames_used(m, g, change) + UNSEEN;
-    size_t max = atomic_load_explicit(&max_stack, memory_order_relaxed);
-    size_t room = m->limits.room;
-    apply(m, g, used < max ? max - used : 0, c < room ? room - c : 0);
+    Limits *l = &m->limits;
+    size_t max = atomic_load_explicit(&max_stack, memory_order_relaxed) - UNSEEN;
+    size_t c = c_depth(m, __builtin_frame_address(0)), most = c < max ? max - c : 0;
+    size_t frames = frames_used(m, g, change, most);
+    if (l->stopped && change > 0) {
+        l->frames -= (size_t)change;
+        return false;
+    }
+    apply(m, g, frames < most ? most - frames : 0, c < l->room ? l->room - c : 0, change <= 0);
+    return true;
 }
 
 /* ---- for Python ------------------------------------------------------------------------- */

@@ -360,7 +360,7 @@ static inline void
 limit_follow(M *m, G *g)
 {
     pystate_set_c_end(m->ts,
-                      atomic_load_explicit(&m->limits.c_end[g == m->g0], memory_order_relaxed));
+                      atomic_load_explicit(&m->limits.c_end[g->thread_main], memory_order_relaxed));
     (void)m;
     (void)g;
 }

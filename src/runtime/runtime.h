@@ -252,10 +252,11 @@ typedef struct {
     int c_left;  /* 3.12, 3.13: C recursion left at the base */
     _Atomic(int) counts; /* up to 3.13: what a new goroutine gets of it; 3.11: of all recursion */
     atomic_uintptr_t c_end[2]; /* 3.14+: where C recursion ends, for goroutines and the thread */
-    int64_t of;       /* id of whom the next three are about */
+    int64_t of;       /* id of whom the next four are about */
     uint64_t nswitch; /* the M's when `frames` was last right */
     size_t frames;    /* bytes of its chunks */
-    int held;         /* 3.12+: Python calls that it is not allowed now */
+    bool stopped;     /* it has just been given a chunk too much */
+    int held;         /* 3.12+: Python calls that it is not allowed meanwhile */
 } Limits;
 
 struct M {
@@ -651,7 +652,7 @@ HIDDEN void arena_cache_install(void);
 /* ---- limit.c: what a stack may take ---------------------------------------------------- */
 
 HIDDEN void limits_bind(M *m);
-HIDDEN void limit_look(M *m, ptrdiff_t change);
+HIDDEN bool limit_look(M *m, ptrdiff_t change);
 HIDDEN _PyStackChunk *limit_nobodys_chunk(void);
 HIDDEN PyObject *g_stack_bytes(G *g, void *unused);
 HIDDEN int limit_add_functions(PyObject *mod);

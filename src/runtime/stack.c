@@ -124,15 +124,15 @@ static void *
 arena_alloc(void *ctx, size_t size)
 {
     M *m = tls_m;
-    void *p;
+    if (!limit_look(m, (ptrdiff_t)size)) {
+        return NULL;
+    }
     if (size == DATA_CHUNK && m != NULL && m->narenas > 0) {
-        p = m->arenas[--m->narenas];
+        return m->arenas[--m->narenas];
     }
-    else {
-        p = arena_below.alloc(arena_below.ctx, size);
-    }
-    if (p != NULL) {
-        limit_look(m, (ptrdiff_t)size);
+    void *p = arena_below.alloc(arena_below.ctx, size);
+    if (p == NULL) {
+        limit_look(m, -(ptrdiff_t)size);
     }
     return p;
 }
