@@ -15,6 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = "src/runtime"
+MEMORY = "src/memory"
 POLLERS = {"linux": "epoll", "darwin": "kqueue"}
 ASSEMBLERS = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -48,6 +49,7 @@ def sources() -> list[str]:
     """List the C files, without other platforms' pollers, and this CPU's switch."""
     other = tuple(f"_{p}.c" for s, p in POLLERS.items() if s != sys.platform)
     c_files = [f for f in glob(f"{CORE}/*.c") if not f.endswith((".inc.c", *other))]
+    c_files += glob(f"{MEMORY}/*.c")
     return [*sorted(c_files), f"{CORE}/asm_{ASSEMBLERS[machine()]}.S"]
 
 
@@ -102,8 +104,8 @@ setup(
         Extension(
             "goroutines._runtime",
             sources(),
-            include_dirs=[CORE],
-            depends=sorted(glob(f"{CORE}/*.h") + glob(f"{CORE}/*.inc.c")),
+            include_dirs=[CORE, MEMORY],
+            depends=sorted(glob("src/*/*.h") + glob(f"{CORE}/*.inc.c")),
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )

@@ -49,7 +49,8 @@ def _conditions(results: Results) -> str:
     haste = " **Quick run: not for publication.**" if results.quick else ""
     return (
         f"{today()}, {cpu_model()}, {platform.system()} {platform.machine()}, every program "
-        f"on one core, up to {results.rounds} interleaved rounds, medians. {versions}.{haste}"
+        f"on one core but for the parallel ones, up to {results.rounds} interleaved rounds, "
+        f"medians. {versions}.{haste}"
     )
 
 

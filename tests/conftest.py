@@ -34,6 +34,13 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 TORTURE = bool(_runtime._debug_stats()["torture"])
 # Whether nothing switches between two statements that do not wait.
 EXACT_ORDER = not (FREE_THREADED or TORTURE)
+# Most tests say in which order things happen, and so want one thread to run goroutines; those
+# of contract/parallel choose for themselves, and GOMAXPROCS=8 chooses for all.
+if "GOMAXPROCS" not in os.environ:
+    os.environ["GOMAXPROCS"] = "1"
+    goroutines.runtime.gomaxprocs(1)
+# For programs whose output comes in one order only if one thread runs their goroutines.
+ONE_THREAD = {"GOMAXPROCS": "1"}
 TESTPROG = Path(__file__).parent / "testprog"
 PROGRAM_TIMEOUT = 60.0 * max(1.0, SCALE)
 QUICK_ROUNDS = 2_000

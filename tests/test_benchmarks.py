@@ -99,6 +99,18 @@ def test_quick_run_of_the_parallel_ones(tmp_path):
     assert "speed-up" in (tmp_path / "results.md").read_text()
 
 
+def test_quick_run_of_memory():
+    """Every line has figures, also without Go."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--quick", "--go", "/nowhere/go"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("without Go: ")
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    names = {row[0] for row in rows}
+    assert names >= {"make-16", "make-1048576", "use-65536", "slicing", "append", "reuse"}
+    assert all(float(row[1]) > 0 for row in rows[2:])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the load generator needs Linux")
 def test_quick_run_of_the_servers(tmp_path):

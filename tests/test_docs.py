@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pytest
 
 import goroutines
-from goroutines import runtime
+from goroutines import memory, runtime
 
-from .conftest import run_program
+from .conftest import ONE_THREAD, run_program
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,7 +53,7 @@ def pattern(output: str) -> str:
 
 @pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page)])
 def test_block(block: Block):
-    end = run_program(block.program)
+    end = run_program(block.program, env=ONE_THREAD)
     output = end.stdout + end.stderr
     assert re.fullmatch(pattern(block.output), output), output
     assert end.returncode == block.status
@@ -75,8 +75,16 @@ def test_the_reference_has_every_public_name():
     assert headings >= {*goroutines.__all__, *runtime.__all__}
 
 
+def test_the_reference_has_every_name_of_memory():
+    text = REFERENCE.read_text(encoding="utf-8")
+    section = text.partition("## The module `memory`")[2].partition("\n## ")[0]
+    headings = "\n".join(re.findall(r"^###.*", section, re.M))
+    assert set(re.findall(r"`(\w+)", headings)) == set(memory.__all__)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path):
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if not target.startswith("https://"):
             assert (page.parent / target).exists(), target

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Finished, run_command, run_program
+from .conftest import ONE_THREAD, TESTPROG, Finished, run_command, run_program
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MD5ALL = EXAMPLES / "md5all.py"
@@ -49,7 +49,7 @@ DRIVER = """
 
 def example(*args: str) -> Finished:
     path, *rest = args
-    return run_program(EXAMPLES / path, *rest)
+    return run_program(EXAMPLES / path, *rest, env=ONE_THREAD)
 
 
 def md5all(*args: str | Path) -> Finished:
@@ -100,6 +100,13 @@ def test_workers_fixed():
     lines = end.stdout.splitlines()
     assert lines[-1] == "All workers exit."
     check_rounds(lines[:-1], 4)
+
+
+def test_memory_prints_what_go_prints():
+    """The Go program of the same statements printed this (go 1.27)."""
+    end = example("article/memory.py")
+    assert (end.returncode, end.stderr) == (0, "")
+    assert end.stdout == (TESTPROG / "memory.go.txt").read_text()
 
 
 # ---- examples/md5all.py -------------------------------------------------------------------

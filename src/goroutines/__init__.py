@@ -9,6 +9,7 @@ Layout of the package:
 - ``sync``       locks, Once, Cond, Semaphore, Pool, Map; ``sync.atomic``
 - ``context``    deadlines, cancellation, values, scopes
 - ``time``       timers, tickers, the clock
+- ``memory``     Go's values: slices, arrays, maps, pointers; ``_values``, their texts
 - ``signal``     signals in channels
 - ``_future``    futures that are concurrent.futures' too
 - ``pool``       the goroutine pool, an Executor
@@ -102,7 +103,18 @@ __all__ = [
 
 # Imported when they are first used: concurrent.futures takes longer than all the rest.
 _LATER = {"Group": "goroutines.group", "Pool": "goroutines.pool"}
-_MODULES = ("asyncio", "context", "group", "patch", "pool", "signal", "sync", "testing", "time")
+_MODULES = (
+    "asyncio",
+    "context",
+    "group",
+    "memory",
+    "patch",
+    "pool",
+    "signal",
+    "sync",
+    "testing",
+    "time",
+)
 
 
 def __getattr__(name: str) -> object:

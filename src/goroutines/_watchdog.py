@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
+    from typing import Any
 
     from goroutines._runtime import Goroutine
 
@@ -62,8 +63,9 @@ def set_preemption(on: bool) -> bool:
     """Switch preemption on or off; return what it was."""
     signum = 0
     if sys.version_info < (3, 12):
-        import _signal
+        import importlib
 
+        _signal: Any = importlib.import_module("_signal")  # signal itself may be patched
         signum = preemption_signal()
         if on:
             _signal.signal(signum, _runtime._poked)

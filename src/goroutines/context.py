@@ -6,8 +6,9 @@ work into a `scope(ctx)`, inside which every wait ends with the context.
 
 How it works: a context that can be cancelled knows its children, which are other contexts,
 functions of `after_func`, and the core's scopes: all that has a method ``_cancel``. No lock
-is needed: who takes the one token of a context is the one that cancels it, and who adds a
-child looks afterwards whether the context has ended meanwhile.
+is needed: who puts its end in first is the one that cancels a context, others see to it that
+it has ended before they go on; and who adds a child looks afterwards whether the context
+has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class _WithoutCancel(Context):
 class CancelContext(Context):
     """A context that can be cancelled; as a context manager it is, on leaving the block."""
 
-    __slots__ = ("_children", "_deadline", "_done", "_end", "_timer", "_token")
+    __slots__ = ("_children", "_deadline", "_done", "_end", "_ends", "_timer")
 
     def __init__(self, parent: Context) -> None:
         super().__init__(parent)
@@ -187,10 +188,14 @@ class CancelContext(Context):
         self._deadline: float | None = None if above is None else above._deadline
         self._done: Chan[None] = _runtime._done_chan()
         self._end: _End | None = None
-        self._token: list[None] = [None]
+        self._ends: dict[None, list[_End]] = {}
         self._children: dict[_Child, None] = {}
         self._timer: Timer | None = None
-        if above is not None:
+        if above is None:
+            return
+        if above._end is not None:  # as long as nobody else knows of this one
+            self._end_it(above._end)
+        else:
             above._add(self)
 
     def cancel(self, cause: BaseException | None = None) -> None:
@@ -201,9 +206,8 @@ class CancelContext(Context):
         """
         if cause is not None and not isinstance(cause, BaseException):
             raise TypeError(f"cancel: cause must be an exception or None, not {cause!r}")
-        if self._end is None:
-            err = Canceled()
-            self._finish(_End(err, err if cause is None else cause))
+        err = Canceled()
+        self._finish(_End(err, err if cause is None else cause))
 
     def _finish(self, end: _End) -> None:
         self._cancel(end)
@@ -213,29 +217,36 @@ class CancelContext(Context):
 
     def _cancel(self, end: _End, /) -> None:
         """End this context and all below it: called by the parent."""
-        todo: list[_Child] = [self]
+        todo, ended = [(self, end)], list[tuple[CancelContext, list[CancelContext]]]()
         while todo:  # a loop: a tree may be deeper than the stack
-            child = todo.pop()
-            if isinstance(child, CancelContext):
-                todo += child._end_it(end)
-            else:
-                child._cancel(end)
+            context, why = todo.pop()
+            why, below = context._end_it(why)
+            todo += [(child, why) for child in below]
+            ended.append((context, below))
+        for context, below in ended:
+            for child in below:
+                context._remove(child)
 
-    def _end_it(self, end: _End) -> list[_Child]:
-        """End this context alone, if nobody has; return its children, the first one last."""
-        try:
-            self._token.pop()
-        except IndexError:
-            return []
+    def _end_it(self, end: _End) -> tuple[_End, list[CancelContext]]:
+        """End this context alone, and what else waits for it.
+
+        Returns why it has ended, and the contexts below it, the first one last, which are to
+        be ended by whoever comes: who cancels what another thread just cancels does that too.
+        """
+        mine = [end]
+        if self._ends.setdefault(None, mine) is not mine:  # another thread was first; help it
+            end = self._ends[None][0]
         self._end = end
         _runtime._close_done(self._done)
         if self._timer is not None:
             self._timer.stop()
-        children: list[_Child] = []
-        with contextlib.suppress(KeyError):
-            while True:
-                children.append(self._children.popitem()[0])
-        return children
+        below: list[CancelContext] = []
+        for child in list(self._children):
+            if isinstance(child, CancelContext):
+                below.append(child)
+            else:
+                self._remove_and_cancel(child, end)
+        return end, below[::-1]
 
     def _set_deadline(self, when: float) -> None:
         if self._deadline is not None and self._deadline <= when:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from goroutines import _panic, _runtime, _watchdog
 from goroutines._runtime import (
     _blocking_stats,
+    _mem_stats,
     current,
     goexit,
     goroutines,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockingStats",
+    "MemStats",
+    "SizeStats",
     "blocking_stats",
     "gc",
     "goexit",
@@ -38,6 +41,7 @@ __all__ = [
     "lock_os_thread",
     "num_cpu",
     "num_goroutine",
+    "read_mem_stats",
     "set_max_stack",
     "set_max_threads",
     "set_preemption",
@@ -54,7 +58,8 @@ def num_cpu() -> int:
     return os.cpu_count() or 1
 
 
-def _first_line(path: str) -> list[str]:
+def _words(path: str) -> list[str]:
+    """Return the words of a file's first line, none if it cannot be read."""
     try:
         with open(path) as file:
             return file.readline().split()
@@ -62,30 +67,40 @@ def _first_line(path: str) -> list[str]:
         return []
 
 
-def _cgroup_limit() -> float:
-    """Processors that the process' control group allows; infinite without a limit."""
-    groups = {}
+def _control_groups() -> dict[str, str]:
+    """Return this process' control group by controller; version 2's by the empty name."""
+    groups: dict[str, str] = {}
     try:
         with open("/proc/self/cgroup") as file:
             for line in file:
-                _, kinds, path = line.rstrip("\n").split(":", 2)
-                groups.update(dict.fromkeys(kinds.split(","), path))
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                for controller in controllers.split(","):
+                    groups[controller] = path
     except (OSError, ValueError):
-        return float("inf")
-    limit = float("inf")
-    for root, path in (
-        ("/sys/fs/cgroup", groups.get("")),
-        ("/sys/fs/cgroup/cpu", groups.get("cpu")),
-    ):
-        while path is not None:  # a group is bound by those that it is in
-            folder = root + path.rstrip("/")
-            quota = _first_line(f"{folder}/cpu.max") or [
-                *_first_line(f"{folder}/cpu.cfs_quota_us"),
-                *_first_line(f"{folder}/cpu.cfs_period_us"),
-            ]
-            if len(quota) == 2 and quota[0] not in ("max", "-1"):
-                limit = min(limit, float(quota[0]) / float(quota[1]))
-            path = path.rpartition("/")[0] if path.strip("/") else None
+        pass
+    return groups
+
+
+def _quota(folder: str) -> float:
+    """Return the processors that a control group has; infinity if it is not limited."""
+    words = _words(f"{folder}/cpu.max")  # version 2
+    if not words:
+        words = _words(f"{folder}/cpu.cfs_quota_us") + _words(f"{folder}/cpu.cfs_period_us")
+    if len(words) != 2 or words[0] in ("max", "-1"):
+        return math.inf
+    return float(words[0]) / float(words[1])
+
+
+def _cgroup_limit() -> float:
+    """Return the processors that control groups allow; infinity without a limit."""
+    groups = _control_groups()
+    limit = math.inf
+    for controller, root in (("", "/sys/fs/cgroup"), ("cpu", "/sys/fs/cgroup/cpu")):
+        path = groups.get(controller, "").rstrip("/")
+        while path:  # a group is bound by those that it is in
+            limit = min(limit, _quota(root + path))
+            path = path.rpartition("/")[0]
+        limit = min(limit, _quota(root))
     return limit
 
 
@@ -95,8 +110,8 @@ def _initial_procs() -> int:
     if asked.isascii() and asked.isdigit() and 0 < int(asked) < 2**31:  # what Go reads
         return int(asked)
     limit = _cgroup_limit()
-    # A part of a processor counts as one, and less than two as two, as Go rounds.
-    return min(num_cpu(), max(2, math.ceil(limit)) if limit != float("inf") else num_cpu())
+    # As Go rounds: up, and to two at least.
+    return num_cpu() if limit == math.inf else min(num_cpu(), max(2, math.ceil(limit)))
 
 
 def gomaxprocs(n: int | None = None) -> int:
@@ -183,9 +198,102 @@ def stack(all: bool = False) -> str:
     return _panic.dump() if all else _panic.describe(current())
 
 
+_forced_gc = 0
+
+
 def gc() -> None:
-    """Run a garbage collection (Go's runtime.GC)."""
+    """Run a garbage collection (Go's runtime.GC).
+
+    It also returns memory of the allocator that is not needed to the system.
+    """
+    global _forced_gc
+    _forced_gc += 1
     _gc.collect()
+
+
+class SizeStats(NamedTuple):
+    """What became of the blocks of one size class (Go's MemStats.BySize)."""
+
+    size: int
+    """Bytes in a block of this class."""
+    mallocs: int
+    """Blocks that were allocated, since the process started."""
+    frees: int
+    """Blocks that were freed."""
+
+
+class MemStats(NamedTuple):
+    """What `read_mem_stats` tells, as Go's runtime.MemStats.
+
+    The heap is the allocator's, which `goroutines.memory` takes its arrays from. Python's own
+    objects are not in it: `sys.getallocatedblocks` and `tracemalloc` tell about those. All
+    counts but those of the stacks and of the collector are of one moment, and add up:
+    `mallocs - frees == heap_objects`, `heap_inuse + heap_idle == heap_sys`,
+    `alloc <= heap_inuse`, `heap_released <= heap_idle`, and the sizes of `by_size` with the
+    large blocks come to `mallocs`, `frees` and so on.
+    """
+
+    alloc: int
+    """Bytes in blocks that are allocated, rounded up to their classes; the same as heap_alloc."""
+    total_alloc: int
+    """Bytes in all blocks that were ever allocated."""
+    sys: int
+    """Bytes got from the system: heap_sys, stack_sys, mspan_sys and mcache_sys together."""
+    mallocs: int
+    """Blocks that were ever allocated."""
+    frees: int
+    """Blocks that were freed."""
+    heap_alloc: int
+    """Bytes in blocks that are allocated."""
+    heap_sys: int
+    """Bytes of address space that the heap has opened; not all have memory behind them."""
+    heap_idle: int
+    """Bytes of it in pages that no block lies in."""
+    heap_inuse: int
+    """Bytes of it in pages that are cut into blocks, or are one."""
+    heap_released: int
+    """Bytes of heap_idle that the system has, returned or never touched."""
+    heap_objects: int
+    """Blocks that are allocated."""
+    stack_inuse: int
+    """Bytes for the stacks of goroutines: copied C stacks of the parked, and Python frames."""
+    stack_sys: int
+    """The same with what is kept for the next goroutines."""
+    mspan_inuse: int
+    """Bytes of the tables that describe spans in use."""
+    mspan_sys: int
+    """Bytes of address space for such tables."""
+    mcache_inuse: int
+    """Bytes of the caches of threads that live, without the blocks in them."""
+    mcache_sys: int
+    """Bytes for caches, of threads that ended too."""
+    large_mallocs: int
+    """Blocks above the largest size class (32 KiB) that were ever allocated."""
+    large_frees: int
+    """Blocks above the largest size class that were freed."""
+    last_gc: float
+    """When Python's collector ended last, in seconds since 1970 as `time.time()`; 0.0: never."""
+    pause_total_ns: int
+    """Nanoseconds in Python's collector, since `goroutines` was imported."""
+    num_gc: int
+    """Collections of any generation since then."""
+    num_forced_gc: int
+    """Calls of `runtime.gc`."""
+    enable_gc: bool
+    """Whether Python collects by itself (`gc.isenabled`)."""
+    by_size: tuple[SizeStats, ...]
+    """The size classes, smallest first."""
+
+
+def read_mem_stats() -> MemStats:
+    """Return statistics of the allocator, the stacks and the collector (runtime.ReadMemStats).
+
+    Other threads that allocate wait for some microseconds meanwhile.
+    """
+    counts, last_ns, pause_ns, collections, sizes = _mem_stats()
+    by_size = tuple(map(SizeStats._make, sizes))
+    collector = (last_ns / 1e9, pause_ns, collections, _forced_gc, _gc.isenabled())
+    return MemStats._make((*counts, *collector, by_size))
 
 
 class BlockingStats(NamedTuple):

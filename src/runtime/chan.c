@@ -575,14 +575,15 @@ rt_close_done(PyObject *mod, PyObject *chan)
     (void)mod;
     INVARIANT(Py_TYPE(chan) == chan_type);
     if (chan_close((Chan *)chan, true) < 0) {
-        return NULL;
+        PyErr_Clear(); /* another thread, which cancels it too, was first */
     }
     Py_RETURN_NONE;
 }
 
 static PyMethodDef done_functions[] = {
     METHOD("_done_chan", rt_done_chan, METH_NOARGS, PyDoc_STR("A channel only to receive from.")),
-    METHOD("_close_done", rt_close_done, METH_O, PyDoc_STR("Close a channel of _done_chan().")),
+    METHOD("_close_done", rt_close_done, METH_O,
+           PyDoc_STR("Close one of _done_chan(), if it is not.")),
     {NULL, NULL, 0, NULL},
 };
 

@@ -300,14 +300,23 @@ has_answered(PyThreadState *ts)
 {
     return (_Py_atomic_load_uintptr(&ts->eval_breaker) & _PY_EVAL_EXPLICIT_MERGE_BIT) == 0;
 }
-
-/* Whether the thread of ts is in C code that needs no Python, as a guess. */
-static inline bool
-is_detached(PyThreadState *ts)
-{
-    return _Py_atomic_load_int_relaxed(&ts->state) == _Py_THREAD_DETACHED;
-}
 #endif
+
+/* Whether the thread of ts is in code that could use Python, and so will come back to
+ * it by itself: a guess, from any thread. */
+static inline bool
+holds_gil(PyThreadState *ts)
+{
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_int_relaxed(&ts->state) == _Py_THREAD_ATTACHED;
+#elif PY_VERSION_HEX < 0x030C0000
+    return (void *)_Py_atomic_load_relaxed(&_PyRuntime.gilstate.tstate_current) == ts;
+#elif PY_VERSION_HEX < 0x030D0000
+    return ts->_status.active;
+#else
+    return *(volatile int *)&ts->state == _Py_THREAD_ATTACHED;
+#endif
+}
 
 /* Whether the thread of ts would run if another one let go of the GIL, or went on
  * with the world: a guess, from any thread. */
@@ -315,8 +324,10 @@ static inline bool
 is_held_up(PyThreadState *ts)
 {
 #ifdef Py_GIL_DISABLED
+    /* A thread that is attached meanwhile is the one that the others wait for. */
     const struct _stoptheworld_state *stw = &ts->interp->stoptheworld;
-    return *(const volatile bool *)&stw->requested || *(const volatile bool *)&stw->world_stopped;
+    bool stops = *(const volatile bool *)&stw->requested;
+    return (stops || *(const volatile bool *)&stw->world_stopped) && !holds_gil(ts);
 #else
 #if PY_VERSION_HEX < 0x030C0000
     struct _gil_runtime_state *gil = &_PyRuntime.ceval.gil;
@@ -331,22 +342,6 @@ is_held_up(PyThreadState *ts)
     bool locked = *(volatile int *)&gil->locked != 0;
 #endif
     return locked && holder != (uintptr_t)ts;
-#endif
-}
-
-/* Whether the thread of ts is in code that could use Python, and so will come back to
- * it by itself: a guess, from any thread. */
-static inline bool
-holds_gil(PyThreadState *ts)
-{
-#ifdef Py_GIL_DISABLED
-    return !is_detached(ts);
-#elif PY_VERSION_HEX < 0x030C0000
-    return (void *)_Py_atomic_load_relaxed(&_PyRuntime.gilstate.tstate_current) == ts;
-#elif PY_VERSION_HEX < 0x030D0000
-    return ts->_status.active;
-#else
-    return *(volatile int *)&ts->state == _Py_THREAD_ATTACHED;
 #endif
 }
 

@@ -126,7 +126,7 @@ throw_(const char *what)
 {
     static bool dying;
     fprintf(stderr, "fatal error: goroutines: %s\n", what);
-    if (!dying && tls_m != NULL) {
+    if (!dying && tls_m != NULL && PyGILState_Check()) {
         dying = true; /* the dump may throw too */
         for (M *m = sched.ms; m != NULL; m = m->next) {
             dump_one(m->g0);

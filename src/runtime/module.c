@@ -3,6 +3,7 @@
  * module.c: the functions and the set-up of goroutines._runtime.  Nothing clever.
  */
 #include "runtime.h"
+#include "malloc.h"
 
 /* ---- arguments -------------------------------------------------------------------- */
 
@@ -433,8 +434,14 @@ rt_gc_event(PyObject *mod, PyObject *args)
     if (start) {
         atomic_fetch_add_explicit(&sched.ncollections, 1, memory_order_relaxed);
     }
-    if (start && collects_all(info)) {
-        cache_full_collection(); /* its destructors must not wait: in_gc is set */
+    mem_note_collection(start);
+    if (collects_all(info)) {
+        if (start) {
+            cache_full_collection(); /* its destructors must not wait: in_gc is set */
+        }
+        else {
+            mem_trim();
+        }
     }
     Py_RETURN_NONE;
 }
@@ -565,6 +572,10 @@ module_exec(PyObject *mod)
                         "goroutines._runtime can be loaded once, in the main interpreter");
         return -1;
     }
+    if (mem_init() < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
     if (import_errors() < 0 || goroutine_add_type(mod) < 0 || chan_add_types(mod) < 0 ||
         ends_add_types(mod) < 0 || select_add_types(mod) < 0 || sema_add_types(mod) < 0 ||
         mutex_add_types(mod) < 0 || semaphore_add_types(mod) < 0 || cond_add_types(mod) < 0 ||
@@ -572,7 +583,8 @@ module_exec(PyObject *mod)
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
         pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || procs_add_functions(mod) < 0 ||
         sysmon_add_functions(mod) < 0 || socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 ||
-        native_add_functions(mod) < 0 || limit_add_functions(mod) < 0 || threads_init() < 0) {
+        native_add_functions(mod) < 0 || memory_add_types(mod) < 0 || mem_add_functions(mod) < 0 ||
+        limit_add_functions(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

@@ -1032,8 +1032,8 @@ g_drop_contents(M *m, G *g)
     Py_CLEAR(g->kwnames);
     vars_end(m->ts, &g->ps, &m->vars_now, &m->vars);
     if (UNLIKELY(g->locks > 0)) { /* in Go its thread would end */
-        m->nlocked--;
         g->locks = 0;
+        procs_lock(m, -1);
     }
     if (m->ts->context != NULL) {
         PyObject *ctx = m->ts->context;

@@ -40,8 +40,9 @@
 
 static struct {
     int max;   /* GOMAXPROCS */
-    int limit; /* Ms that may start goroutines: max, and one for each that is stuck */
+    int limit; /* Ms that may start goroutines: max, stuck and locked ones apart */
 #ifdef Py_GIL_DISABLED
+    int nstuck, nlocked;
     int nstarted; /* procs; they end with the process */
     int nresting; /* Ms of these `limit` that sleep */
     int nspinning;
@@ -63,6 +64,7 @@ static struct {
 _Atomic(int) procs_helpers; /* Ms that sleep or could be started */
 static _Atomic(bool) somebody_spins;
 static _Atomic(int64_t) next_wake;
+static _Atomic(int) awake; /* Ms of these `limit` that do not sleep */
 
 /* ---- the queue of unstarted goroutines ----------------------------------------------- */
 
@@ -116,7 +118,7 @@ fresh_or_woken(M *m)
         hand_over_unstarted(m);
         return runq_get(&m->runq);
     }
-    if (UNLIKELY(m->nlocked > 0) && procs.limit > 1 && m->proc >= 0) {
+    if (UNLIKELY(m->nlocked > 0) && m->proc >= 0) {
         return runq_get(&m->runq); /* the others will take them */
     }
     LOCK(&m->mu);
@@ -163,16 +165,18 @@ recount(void)
     int missing = procs.limit - 1 - procs.nstarted;
     int n = procs.nresting + (missing > 0 ? missing : 0);
     atomic_store(&procs_helpers, procs.limit > 1 && !procs.stop ? n : 0);
+    atomic_store(&awake, 1 + procs.nstarted - procs.nresting);
 }
 
+/* After a change of what it is made of. */
 static void
-set_limit(int limit)
+set_limit(void)
 {
-    procs.limit = limit;
+    procs.limit = procs.max + procs.nstuck + procs.nlocked;
     procs.nresting = 0;
     for (M *m = sched.ms; m != NULL; m = m->next) {
-        atomic_store(&m->surplus, m->proc >= limit);
-        procs.nresting += m->proc >= 0 && m->proc < limit && m->resting;
+        atomic_store(&m->surplus, m->proc >= procs.limit);
+        procs.nresting += m->proc >= 0 && m->proc < procs.limit && m->resting;
     }
     recount();
 }
@@ -194,11 +198,16 @@ note_rest(M *m, bool rests)
     UNLOCK_SCHED();
 }
 
-/* m is about to sleep. */
+static void bring_one(void);
+
+/* m is about to sleep.  What lies in its queue then is for others to start. */
 void
 procs_sleeps(M *m)
 {
     note_rest(m, true);
+    if (m->proc >= 0 && nfresh(m) > 0) {
+        bring_one();
+    }
 }
 
 void
@@ -269,6 +278,13 @@ start_proc(int number)
     }
 }
 
+/* Whether m may start goroutines that others queue. */
+static inline bool
+is_helper(M *m)
+{
+    return m->proc >= 0 && !atomic_load(&m->surplus) && *(volatile int *)&m->nlocked == 0;
+}
+
 /* Have one more M look for work. */
 static void
 bring_one(void)
@@ -276,7 +292,7 @@ bring_one(void)
     int number = 0;
     LOCK_SCHED();
     M *m = sched.ms;
-    while (m != NULL && (m->proc < 0 || atomic_load(&m->surplus) || !atomic_load(&m->sleeping))) {
+    while (m != NULL && !(is_helper(m) && atomic_load(&m->sleeping))) {
         m = m->next;
     }
     if (m != NULL) {
@@ -315,8 +331,9 @@ procs_compensate(int stuck)
 {
     bool lies = false;
     LOCK_SCHED();
-    if (procs.limit != procs.max + stuck) {
-        set_limit(procs.max + stuck);
+    if (procs.nstuck != stuck) {
+        procs.nstuck = stuck;
+        set_limit();
     }
     for (M *m = sched.ms; m != NULL; m = m->next) {
         lies = lies || (m->proc >= 0 && nfresh(m) > 0);
@@ -405,13 +422,24 @@ steal(M *m, M *v)
     return n;
 }
 
-/* As in Go: not more than half of those who work are to wait for one. */
+/* As in Go: not more than half as many as work are to look for some.  Who has got
+ * something, and just comes back from that, works again. */
 static bool
-begin_spinning(void)
+begin_spinning(M *self)
 {
+    int works = 0, spin = 0;
+    bool lies = false;
     LOCK_SCHED();
-    int awake = 1 + procs.nstarted - procs.nresting - procs.nspinning - 1;
-    bool may = procs.limit > 1 && !procs.stop && 2 * procs.nspinning < awake;
+    for (M *m = sched.ms; m != NULL; m = m->next) {
+        lies = lies || may_take(self, m);
+        if (m->proc >= 0 && m != self && !m->resting) {
+            bool looks = m->spins && atomic_load(&m->inbox) == NULL;
+            spin += looks;
+            works += !looks;
+        }
+    }
+    bool may = procs.limit > 1 && !procs.stop && (lies || 2 * spin < works);
+    self->spins = may;
     procs.nspinning += may;
     atomic_store(&somebody_spins, procs.nspinning > 0);
     UNLOCK_SCHED();
@@ -419,9 +447,10 @@ begin_spinning(void)
 }
 
 static void
-end_spinning(bool useless)
+end_spinning(M *self, bool useless)
 {
     LOCK_SCHED();
+    self->spins = false;
     procs.nspinning--;
     atomic_store(&somebody_spins, procs.nspinning > 0);
     if (!useless) {
@@ -466,11 +495,28 @@ spin(M *m, int64_t ns, M **victim)
     return found;
 }
 
+/* The answer of a goroutine that runs on another M may come within a moment, in which
+ * leaving the interpreter does not pay. */
+static inline bool
+answer_comes(M *m)
+{
+    for (int i = 0; i < 8 && atomic_load_explicit(&awake, memory_order_relaxed) > 1; i++) {
+        if (atomic_load_explicit(&m->inbox, memory_order_relaxed) != NULL) {
+            return true;
+        }
+        relax();
+    }
+    return false;
+}
+
 /* Before m sleeps for at most ns.  True: look again, there may be something. */
 bool
 procs_find_work(M *m, int64_t ns)
 {
-    if (procs.limit <= 1 || atomic_load(&m->surplus) || m->nlocked > 0 || !begin_spinning()) {
+    if (answer_comes(m)) {
+        return true;
+    }
+    if (procs.limit <= 1 || atomic_load(&m->surplus) || m->nlocked > 0 || !begin_spinning(m)) {
         return false;
     }
     M *victim = NULL;
@@ -478,7 +524,7 @@ procs_find_work(M *m, int64_t ns)
     Found found = spin(m, ns, &victim);
     PyEval_RestoreThread(ts);
     uint32_t n = found == FOUND_SOME && victim != NULL ? steal(m, victim) : 0;
-    end_spinning(found != FOUND_SOME);
+    end_spinning(m, found != FOUND_SOME);
     if (n > 1 && atomic_load(&procs_helpers) > 0) {
         bring_one();
     }
@@ -533,8 +579,8 @@ procs_after_fork(void)
     atomic_store(&somebody_spins, false);
     atomic_store(&next_wake, 0);
     procs.gap = GAP_LEAST;
-    procs.limit = procs.max;
-    recount();
+    procs.nstuck = procs.nlocked = 0;
+    set_limit();
 }
 
 #else
@@ -551,6 +597,29 @@ procs_after_fork(void)
 
 #endif
 
+/* A goroutine of m keeps m's thread for itself, or does so no more: another M starts
+ * what this one does not. */
+void
+procs_lock(M *m, int n)
+{
+    bool was = m->nlocked > 0;
+    m->nlocked += n;
+#ifdef Py_GIL_DISABLED
+    bool is = m->nlocked > 0;
+    if (m->proc >= 0 && is != was) {
+        LOCK_SCHED();
+        procs.nlocked += is ? 1 : -1;
+        set_limit();
+        UNLOCK_SCHED();
+        if (nfresh(m) > 0) {
+            bring_one();
+        }
+    }
+#else
+    (void)was;
+#endif
+}
+
 /* ---- settings and figures ------------------------------------------------------------------------ */
 
 /* The number before; n 0 changes nothing. */
@@ -564,7 +633,7 @@ procs_set(int n)
     int old = procs.max;
     procs.max = n;
 #ifdef Py_GIL_DISABLED
-    set_limit(n);
+    set_limit();
 #endif
     UNLOCK_SCHED();
     return old;
@@ -630,7 +699,9 @@ rt_lock_os_thread(PyObject *mod, PyObject *unused)
         return PyErr_Format(PyExc_RuntimeError, "lock_os_thread: %R called it %d times", g,
                             LOCKS_MOST);
     }
-    m->nlocked += g->locks++ == 0;
+    if (g->locks++ == 0) {
+        procs_lock(m, 1);
+    }
     Py_RETURN_NONE;
 }
 
@@ -645,7 +716,9 @@ rt_unlock_os_thread(PyObject *mod, PyObject *unused)
     }
     G *g = current_g(m);
     if (g->locks > 0) { /* in Go too nothing happens if it is not locked */
-        m->nlocked -= --g->locks == 0;
+        if (--g->locks == 0) {
+            procs_lock(m, -1);
+        }
     }
     Py_RETURN_NONE;
 }
@@ -657,8 +730,9 @@ static PyMethodDef functions[] = {
                "Have no other goroutine be started on this goroutine's thread.\n\n"
                "A goroutine that has started stays on its thread anyway, and those that have\n"
                "started here before go on. It holds until unlock_os_thread was called as often,\n"
-               "or the goroutine ends. With one thread (GOMAXPROCS=1, or a GIL) nothing else\n"
-               "could start them, and it changes nothing. Go: runtime.LockOSThread.")},
+               "or the goroutine ends. The thread does not count for GOMAXPROCS meanwhile. With a\n"
+               "GIL one thread runs all goroutines, and it changes nothing. Go:\n"
+               "runtime.LockOSThread. Raises RuntimeError at the 64th lock.")},
     {"unlock_os_thread", rt_unlock_os_thread, METH_NOARGS,
      PyDoc_STR("unlock_os_thread()\n--\n\n"
                "Undo one lock_os_thread() of this goroutine; without one nothing happens.")},

@@ -280,7 +280,7 @@ struct M {
     int proc;              /* 0: main, n: started by the runtime, -1: the program's own thread */
     _Atomic(bool) surplus; /* starts no goroutine: there are GOMAXPROCS others */
     _Atomic(bool) stop;    /* to end: the process does */
-    bool resting;          /* sleeps, as procs.c counts; guarded by sched.mu */
+    bool resting, spins;   /* sleeps, looks for work; procs.c's, guarded by sched.mu */
     int nlocked;           /* goroutines that called lock_os_thread: none is started here */
     Lock mu;               /* guards allgs and fresh */
     Watch watch;
@@ -313,6 +313,7 @@ struct M {
     int nfreeg;
     void *arenas[16]; /* cached 16 KiB data stack chunks */
     int narenas;
+    _Atomic(int64_t) stack_inuse, stack_spare; /* bytes, for read_mem_stats; own thread's */
 
     G *allgs; /* every G of this M that is not dead; guarded by mu */
     M *next;  /* sched.ms; guarded by sched.mu */
@@ -423,6 +424,7 @@ HIDDEN void run_release(Run *run);
 #define LOCKS_MOST 63
 HIDDEN int procs_set(int n);
 HIDDEN bool procs_shared(void);
+HIDDEN void procs_lock(M *m, int n);
 HIDDEN int procs_spinning(void);
 HIDDEN int queue_length(M *m);
 HIDDEN int procs_add_functions(PyObject *mod);
@@ -647,6 +649,11 @@ HIDDEN void slice_free(G *g);
 HIDDEN _PyStackChunk *chunk_get(M *m);
 HIDDEN void chunk_put(M *m, _PyStackChunk *c);
 HIDDEN void arena_cache_install(void);
+HIDDEN void stack_forget(M *m);
+typedef struct {
+    Py_ssize_t inuse, sys;
+} StackBytes;
+HIDDEN StackBytes stack_bytes(void);
 #define DATA_CHUNK (16 * 1024) /* CPython's, for Python frames */
 
 /* ---- limit.c: what a stack may take ---------------------------------------------------- */
@@ -907,6 +914,10 @@ park_needs_check(M *m)
     return g == NULL || m->in_gc || g->exiting || g->scope != NULL || sched.finalizing;
 #endif
 }
+
+/* ---- src/memory: the values of goroutines.memory ------------------------------------------- */
+
+HIDDEN int memory_add_types(PyObject *mod);
 
 /* ---- module.c: what the types share ------------------------------------------------------ */
 

@@ -308,12 +308,24 @@ sock_sendall(Socket *s, PyObject *const *args, Py_ssize_t nargs)
 
 /* ---- every other call ------------------------------------------------------------------------ */
 
+#ifdef Py_GIL_DISABLED
+#define NOWAIT_LOCKS 64
+static Lock nowait_mu[NOWAIT_LOCKS];
+#define LOCK_SOCKET(s) LOCK(&nowait_mu[((uintptr_t)(s) >> 6) % NOWAIT_LOCKS])
+#define UNLOCK_SOCKET(s) UNLOCK(&nowait_mu[((uintptr_t)(s) >> 6) % NOWAIT_LOCKS])
+#else
+#define LOCK_SOCKET(s) ((void)0)
+#define UNLOCK_SOCKET(s) ((void)0)
+#endif
+
 /* Call fn(*args) while the socket s is non-blocking for CPython.  Nobody else may
- * see it so: code that looks for signals in between is not preempted. */
+ * see it so: code that looks for signals in between is not preempted, and other
+ * threads' calls come after it (CPython's SSL objects let in one at a time, too). */
 static PyObject *
 call_nowait(M *m, Socket *s, PyObject *fn, PyObject *const *args, Py_ssize_t nargs)
 {
     G *g = current_g(m);
+    LOCK_SOCKET(s);
     int64_t timeout = s->timeout;
     s->timeout = 0;
     g->in_call = true;
@@ -322,7 +334,20 @@ call_nowait(M *m, Socket *s, PyObject *fn, PyObject *const *args, Py_ssize_t nar
     if (s->timeout == 0) {
         s->timeout = timeout;
     }
+    UNLOCK_SOCKET(s);
     return r;
+}
+
+/* _sock_timeout(sock): its gettimeout(), also while another thread is in call_nowait. */
+static PyObject *
+rt_sock_timeout(PyObject *mod, PyObject *sock)
+{
+    (void)mod;
+    Socket *s = (Socket *)sock;
+    LOCK_SOCKET(s);
+    int64_t timeout = s->timeout;
+    UNLOCK_SOCKET(s);
+    return timeout < 0 ? Py_NewRef(Py_None) : PyFloat_FromDouble((double)timeout * 1e-9);
 }
 
 static bool
@@ -448,6 +473,7 @@ rt_sock_methods(PyObject *mod, PyObject *cls)
 static PyMethodDef functions[] = {
     METHOD("_sock_call", rt_sock_call, METH_FASTCALL, PyDoc_STR("For patch: call until ready.")),
     METHOD("_sock_nowait", rt_sock_nowait, METH_FASTCALL, PyDoc_STR("For patch: call once.")),
+    METHOD("_sock_timeout", rt_sock_timeout, METH_O, PyDoc_STR("For patch: its gettimeout().")),
     METHOD("_sock_wait", rt_sock_wait, METH_FASTCALL, PyDoc_STR("For patch: wait until ready.")),
     METHOD("_sock_methods", rt_sock_methods, METH_O, PyDoc_STR("For patch: recv, send, ...")),
     METHOD("_sock_layout_ok", rt_sock_layout_ok, METH_VARARGS, PyDoc_STR("For patch: a check.")),

@@ -43,6 +43,55 @@ slice_copy(char *dst, const char *src, size_t n)
 #endif
 }
 
+/* ---- accounting --------------------------------------------------------------------- */
+
+/* What threads that have no M, or no longer, have got more than given back. */
+static _Atomic(int64_t) stack_elsewhere;
+
+static inline void
+count_own(_Atomic(int64_t) *counter, int64_t n)
+{
+    int64_t was = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, was + n, memory_order_relaxed);
+}
+
+/* Only where memory is got or given back: never in a switch as such. */
+static inline void
+count_stack(M *m, int64_t n)
+{
+    if (LIKELY(m != NULL)) {
+        count_own(&m->stack_inuse, n);
+    }
+    else {
+        atomic_fetch_add_explicit(&stack_elsewhere, n, memory_order_relaxed);
+    }
+}
+
+/* m is about to go, with its caches. */
+void
+stack_forget(M *m)
+{
+    int64_t n = atomic_load(&m->stack_inuse) + m->narenas * (int64_t)DATA_CHUNK;
+    atomic_fetch_add(&stack_elsewhere, n);
+}
+
+/* Slices and Python frames of all goroutines; what is kept for them in caches is in sys only. */
+StackBytes
+stack_bytes(void)
+{
+    int64_t inuse = atomic_load(&stack_elsewhere), spare = 0;
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL; m = m->next) {
+        inuse += atomic_load_explicit(&m->stack_inuse, memory_order_relaxed);
+        spare += atomic_load_explicit(&m->stack_spare, memory_order_relaxed);
+    }
+    UNLOCK_SCHED();
+    inuse = inuse > 0 ? inuse : 0; /* a chunk from before the import may have been given back */
+    return (StackBytes){(Py_ssize_t)inuse, (Py_ssize_t)(inuse + spare)};
+}
+
+/* ---- slices ----------------------------------------------------------------------------- */
+
 #define SLICE_ROUND 16
 #define SLICE_SHRINK 4096 /* a buffer this much too big is given back */
 
@@ -50,7 +99,9 @@ static NOINLINE void
 slice_resize(G *g, size_t n)
 {
     free(g->slice);
+    int64_t had = g->slice_cap;
     g->slice_cap = (uint32_t)((n + SLICE_ROUND - 1) & ~(size_t)(SLICE_ROUND - 1));
+    count_stack(g->m, (int64_t)g->slice_cap - had);
     g->slice = malloc(g->slice_cap);
     if (g->slice == NULL) {
         throw_("out of memory for a goroutine's stack slice");
@@ -80,6 +131,7 @@ void
 slice_free(G *g)
 {
     free(g->slice);
+    count_stack(tls_m, -(int64_t)g->slice_cap);
     g->slice = NULL;
     g->slice_len = g->slice_cap = 0;
 }
@@ -96,6 +148,7 @@ chunk_get(M *m)
     _PyStackChunk *c = m->chunks;
     if (LIKELY(c != NULL)) {
         m->chunks = c->previous;
+        count_own(&m->stack_spare, -CHUNK_BYTES);
     }
     else {
         c = malloc(CHUNK_BYTES);
@@ -104,6 +157,7 @@ chunk_get(M *m)
         }
         c->size = CHUNK_BYTES;
     }
+    count_own(&m->stack_inuse, CHUNK_BYTES);
     c->previous = NULL;
     c->top = 0;
     return c;
@@ -114,11 +168,30 @@ chunk_put(M *m, _PyStackChunk *c)
 {
     c->previous = m->chunks;
     m->chunks = c;
+    count_own(&m->stack_inuse, -CHUNK_BYTES);
+    count_own(&m->stack_spare, CHUNK_BYTES);
 }
 
 /* ---- a cache of CPython's chunks ---------------------------------------------- */
 
 static PyObjectArenaAllocator arena_below;
+
+static void *
+data_chunk_alloc(M *m)
+{
+    void *p;
+    if (m != NULL && m->narenas > 0) {
+        p = m->arenas[--m->narenas];
+        count_own(&m->stack_spare, -DATA_CHUNK);
+    }
+    else {
+        p = arena_below.alloc(arena_below.ctx, DATA_CHUNK);
+    }
+    if (p != NULL) {
+        count_stack(m, DATA_CHUNK);
+    }
+    return p;
+}
 
 static void *
 arena_alloc(void *ctx, size_t size)
@@ -127,10 +200,7 @@ arena_alloc(void *ctx, size_t size)
     if (!limit_look(m, (ptrdiff_t)size)) {
         return NULL;
     }
-    if (size == DATA_CHUNK && m != NULL && m->narenas > 0) {
-        return m->arenas[--m->narenas];
-    }
-    void *p = arena_below.alloc(arena_below.ctx, size);
+    void *p = size == DATA_CHUNK ? data_chunk_alloc(m) : arena_below.alloc(arena_below.ctx, size);
     if (p == NULL) {
         limit_look(m, -(ptrdiff_t)size);
     }
@@ -145,8 +215,12 @@ arena_free(void *ctx, void *p, size_t size)
     if (p == limit_nobodys_chunk()) {
         return;
     }
+    if (size == DATA_CHUNK) {
+        count_stack(m, -DATA_CHUNK);
+    }
     if (size == DATA_CHUNK && m != NULL && m->narenas < (int)Py_ARRAY_LENGTH(m->arenas)) {
         m->arenas[m->narenas++] = p;
+        count_own(&m->stack_spare, DATA_CHUNK);
         return;
     }
     arena_below.free(arena_below.ctx, p, size);

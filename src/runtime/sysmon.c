@@ -23,8 +23,10 @@
  */
 #include "runtime.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifdef Py_GIL_DISABLED
 #define WITH_GIL false
@@ -234,6 +236,24 @@ is_alive(M *m)
 #endif
 }
 
+#ifndef __APPLE__
+/* Whether the system would let m's thread run, if there were a processor for it. */
+static bool
+is_runnable(M *m)
+{
+    char path[64], text[128] = "";
+    snprintf(path, sizeof(path), "/proc/self/task/%lu/stat", m->ts->native_thread_id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t n = read(fd, text, sizeof(text) - 1);
+        text[n > 0 ? n : 0] = 0;
+        close(fd);
+    }
+    const char *state = strrchr(text, ')'); /* the name before it may have anything in it */
+    return state != NULL && strncmp(state, ") R", 3) == 0;
+}
+#endif
+
 /* Whether m's thread could do nothing, since others had the processors. */
 static bool
 is_starved(M *m)
@@ -249,7 +269,7 @@ is_starved(M *m)
     }
     int64_t used = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec, before = m->watch.cpu;
     m->watch.cpu = used;
-    return holds_gil(m->ts) && used - before < TURN / 4;
+    return holds_gil(m->ts) && used - before < TURN / 4 && is_runnable(m);
 #endif
 }
 

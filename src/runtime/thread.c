@@ -161,6 +161,7 @@ static void
 m_free(M *m)
 {
     netpoll_close(m);
+    stack_forget(m);
     free(m->scratch);
     timers_forget(m);
     while (m->chunks != NULL) {
@@ -274,6 +275,9 @@ threads_after_fork(void)
             atomic_store(&m->g0->wake, WAKE_READY);
         }
         timers_disown(m);
+        if (m != mine) {
+            stack_forget(m);
+        }
     }
     atomic_store(&sched.ngoroutines, 0);
     atomic_store(&sched.ntimers, 0);
@@ -297,15 +301,27 @@ threads_after_fork(void)
     atomic_store(&mine->nfresh, 0);
     mine->marked = 0;
 #endif
-    mine->resting = false;
+    mine->resting = mine->spins = false;
     atomic_store(&mine->surplus, false);
     mine->proc = 0;
-    mine->nlocked = caller->locks > 0;
+    mine->nlocked = 0;
+    caller->locks = 0; /* it is alone */
     mine->is_main = true;
     sched.main = mine;
     sched.maing = caller;
     caller->thread_main = true; /* a goroutine that forked is the child's main */
     caller->run = NULL;
+}
+
+/* In the child, before any hook of Python's: threading's, which may come before ours,
+ * asks who the caller is, and that is the child's only thread now. */
+static void
+note_fork(void)
+{
+    M *m = tls_m;
+    if (m != NULL && m->curg != NULL) {
+        m->curg->thread_main = true;
+    }
 }
 
 /* atexit: from now on nothing new begins. */
@@ -333,6 +349,7 @@ int
 threads_init(void)
 {
     atomic_store(&sched.next_id, 2);
+    pthread_atfork(NULL, NULL, note_fork);
     sched.run_signals = PyCFunction_New(&run_signals_def, NULL);
     sched.report_deadlock = PyCFunction_New(&report_deadlock_def, NULL);
     if (sched.run_signals == NULL || sched.report_deadlock == NULL) {

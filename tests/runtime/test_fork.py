@@ -104,6 +104,7 @@ def test_child_has_only_the_caller() -> None:
     """Parked, sleeping and unstarted goroutines stay in the parent, where they go on."""
     forked(
         """
+        runtime.gomaxprocs(1)  # so that `fresh` does not begin
         ch = Chan()
         out = []
         gs = [go(lambda: out.append(ch.recv())) for _ in range(10)]

@@ -31,7 +31,7 @@ from goroutines import (
     sleep,
 )
 
-from ..conftest import TESTPROG, parked, run_program, until
+from ..conftest import TESTPROG, dead, parked, run_program, until
 
 Hook = Callable[[Goroutine, BaseException], object]
 
@@ -100,7 +100,7 @@ def test_panic_wakes_main(wait: Callable[[], object], capfd: pytest.CaptureFixtu
     with pytest.raises(Panic) as caught:
         wait()
     assert caught.value.__cause__ is error
-    assert g.done
+    dead(g)
     assert "panic: ValueError: boom" in capfd.readouterr().err
 
 

@@ -187,9 +187,11 @@ def test_ids_are_unique_and_names_follow() -> None:
 
 def test_name_can_be_set() -> None:
     """A name can be given from outside and from inside, and stays after the end."""
-    g = go(lambda: seen.append(current().name))
     seen: list[str] = []
+    named: Chan[None] = Chan()
+    g = go(lambda: (named.recv(), seen.append(current().name)))
     g.name = "reader"
+    named.send(None)
     g.join()
     assert seen == ["reader"]
     assert g.name == "reader"

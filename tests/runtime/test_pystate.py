@@ -369,7 +369,8 @@ def test_dump_of_one() -> None:
 def test_dump_of_all(through: str) -> None:
     """runtime.stack(all=True) has every goroutine with reason, frames and birth."""
     made = ParkedFrames(3, through)
-    fresh = go(gosched)
+    living: Chan[None] = Chan()
+    fresh = go(living.recv)
     text = runtime.stack(all=True)
     assert text.startswith("goroutine 1 [running]:\n")
     assert "test_dump_of_all" in text.split("\n\n")[0]
@@ -382,6 +383,7 @@ def test_dump_of_all(through: str) -> None:
         assert re.search(r"created by \S+ in goroutine 1\b", section[1])
     assert f"goroutine {fresh.id} [" in text
     made.finish()
+    living.send(None)
     fresh.join()
 
 

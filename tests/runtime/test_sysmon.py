@@ -68,6 +68,7 @@ def test_not_in_a_finalizer_of_the_collector() -> None:
         PATCHED
         + """
 import gc
+runtime.gomaxprocs(1)
 ticks = 0
 def tick():
     global ticks

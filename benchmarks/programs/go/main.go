@@ -47,6 +47,22 @@ var benchmarks = map[string]benchmark{
 	"pipeline":   {"ns", false, pipeline},
 	// On how many threads the two are is the scheduler's choice.
 	"unbuffered-2": {"ns", false, unbuffered},
+
+	// benchmarks/memory.py's
+	"make-16":      {"ns", false, makes(16)},
+	"make-64":      {"ns", false, makes(64)},
+	"make-256":     {"ns", false, makes(256)},
+	"make-1024":    {"ns", false, makes(1024)},
+	"make-4096":    {"ns", false, makes(4096)},
+	"make-16384":   {"ns", false, makes(16384)},
+	"make-65536":   {"ns", false, makes(65536)},
+	"make-262144":  {"ns", false, makes(262144)},
+	"make-1048576": {"ns", false, makes(1048576)},
+	"slicing":      {"ns", false, slicing},
+	"append":       {"ns", false, appends},
+	"copy-4096":    {"ns", false, copies(4096)},
+	"copy-1048576": {"ns", false, copies(1048576)},
+	"reuse":        {"ns", false, reuse},
 }
 
 type result struct {

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from goroutines import _away, _runtime
 from goroutines._future import Future
 from goroutines._runtime import Chan, WaitGroup
-from goroutines.context import Canceled, Context, background, with_cancel
+from goroutines.context import Canceled, Context, background, scope, with_cancel, without_cancel
 from goroutines.errors import Deadlock, GoroutineExit, Panic
 from goroutines.group import singleflight
 
@@ -172,7 +172,8 @@ class Group:
             raise
         except BaseException as exc:
             self.context.cancel(exc)
-            self._join()  # in the handler: there a goroutine that exits may still wait
+            with scope(without_cancel(self.context)):  # one that has ended would end each wait
+                self._join()  # in the handler: there a goroutine that exits may still wait
             raise
 
     def __repr__(self) -> str:

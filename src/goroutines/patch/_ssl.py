@@ -33,7 +33,7 @@ def _forget_errors() -> None:
 
 def _call(self: Any, what: str, fn: Callable[..., Any], *args: Any) -> Any:
     """Call ``fn(*args)``, a method of the SSL object of `self`, until it is done."""
-    timeout = self.gettimeout()
+    timeout = _runtime._sock_timeout(self)
     if timeout == 0:
         return fn(*args)
     deadline = None if timeout is None else now() + timeout

@@ -61,10 +61,10 @@ def batch(count: int) -> set[int]:
 def test_goroutines_use_as_many_threads_as_allowed() -> None:
     """Goroutines that compute run on GOMAXPROCS threads, not on more."""
     n = runtime.gomaxprocs()
-    assert len(spread(4 * n, lambda i: spin()).threads) <= n
-    workers = spread(4 * n, lambda i: spin())
-    workers.join()
-    assert len(workers.threads) == n
+    for _ in range(5):
+        workers = spread(4 * n, lambda i: spin())
+        workers.join()
+        assert len(workers.threads) == n
 
 
 @several
@@ -74,10 +74,10 @@ def test_two_run_at_the_same_time() -> None:
     at = [0, 0]
 
     def work(i: int) -> None:
-        for k in range(1, scaled(2000)):
+        for k in range(1, scaled(200)):
             at[i] = k
             while at[1 - i] < k:
-                pass
+                nap(0)  # not a wait of the goroutine's: its thread is its own
 
     spread(2, work).join()
 
@@ -328,7 +328,8 @@ def test_a_thread_stuck_in_a_c_call_holds_up_nobody_unstarted() -> None:
 
     count = Int64(20)
     g = go(stuck)
-    within(lambda: count.load() == 0, "that what the stuck one started has run")
+    while count.load():  # main does not wait, so that the stuck one is elsewhere
+        nap(0.001)
     over.store(True)
     g.join()
 
@@ -357,7 +358,7 @@ def test_all_threads_but_one_stuck() -> None:
 def test_join_from_other_threads() -> None:
     """Goroutines, main and plain threads join the same goroutines, wherever those run."""
     gate: Chan[None] = Chan()
-    targets = spread(16, lambda i: gate.recv_ok())
+    targets = spread(16, lambda i: gate.recv_ok()).begun()
     joined = Int64()
 
     def join_all(i: int) -> None:

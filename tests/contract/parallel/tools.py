@@ -136,6 +136,11 @@ class Spread:
             self.errors.append(error)
             raise
 
+    def begun(self) -> Spread:
+        """Wait until they go ahead. Two that are not begun would take threads from each other."""
+        within(lambda: len(self.threads) >= self.wanted, "that there are enough threads")
+        return self
+
     def join(self) -> list[Any]:
         """Wait for all; what they returned, in order. A failure of one is raised."""
         for g in self.gs:
@@ -153,10 +158,12 @@ def spread(count: int, fn: Callable[[int], object], threads: int | None = None) 
 
     On as many as GOMAXPROCS and `count` allow, or `threads`: they go ahead together, once
     that many have one. The test fails at `join` if that does not happen. The caller has to
-    wait, its own thread counts.
+    wait, its own thread counts; and to wait for `begun` before it spreads others.
     """
     if threads is None:
         threads = min(count, runtime.gomaxprocs())
+        if time.sleep is not nap:  # patched: who holds a thread is preempted, another begins there
+            threads = min(threads, max(1, count // 2))
     return Spread(count, fn, threads if PARALLEL else 1)
 
 
