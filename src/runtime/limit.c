@@ -196,7 +196,7 @@ frames_used(M *m, G *g, ptrdiff_t change, size_t max)
     bool known = l->of == g->id && l->nswitch == m->nswitch;
     if (l->of != g->id) {
         l->held = 0;
-        l->stopped = false;
+        l->excess = 0;
     }
     l->frames += (size_t)change;
     if (!known || l->frames > max) {
@@ -224,13 +224,15 @@ limit_nobodys_chunk(void)
 }
 
 #define COUNTS_TO_CLEAN_UP 64
+#define EXCESS_MOST 4
 
 /* The chunk that was too much comes or goes: on the way up all may be called again. */
 static void
 apply(M *m, G *g, size_t left, size_t c_left, bool going)
 {
     Limits *l = &m->limits;
-    l->stopped = !going && (left == 0 || c_left == 0);
+    bool stop = !going && (left == 0 || c_left == 0);
+    l->excess = stop ? l->excess + 1 : 0;
 #if PY_VERSION_HEX < 0x030C0000
     size_t usual = left / COUNT_USUAL;
     if (going && usual < COUNTS_TO_CLEAN_UP) {
@@ -239,8 +241,8 @@ apply(M *m, G *g, size_t left, size_t c_left, bool going)
     pystate_allow(m->ts, &g->ps, as_count(least(usual, c_left / COUNT_MOST)));
 #else
     (void)g;
-    pystate_stop_calls(m->ts, &l->held, l->stopped);
-    if (l->stopped) {
+    pystate_stop_calls(m->ts, &l->held, stop);
+    if (stop) {
         watch_last_chunk(m->ts, &nobodys_chunk);
     }
 #endif
@@ -255,8 +257,9 @@ may_be_chunk(ptrdiff_t change)
 }
 
 /* Memory is asked for, or given back (negative), that may be a chunk of the frames of
- * who runs on m, this thread's M or NULL.  False: it must not have it, since it calls
- * functions although it was stopped (3.15 does not look when it calls f(*args)). */
+ * who runs on m, this thread's M or NULL.  False: it must not have it, since it goes on
+ * calling functions although it was stopped.  Not all calls look, in some releases:
+ * those of f(*args) in 3.15, those that leave out arguments in 3.13. */
 bool
 limit_look(M *m, ptrdiff_t change)
 {
@@ -268,7 +271,7 @@ limit_look(M *m, ptrdiff_t change)
     size_t max = atomic_load_explicit(&max_stack, memory_order_relaxed) - UNSEEN;
     size_t c = c_depth(m, __builtin_frame_address(0)), most = c < max ? max - c : 0;
     size_t frames = frames_used(m, g, change, most);
-    if (l->stopped && change > 0) {
+    if (l->excess == EXCESS_MOST && change > 0) {
         l->frames -= (size_t)change;
         return false;
     }

@@ -255,7 +255,7 @@ typedef struct {
     int64_t of;       /* id of whom the next four are about */
     uint64_t nswitch; /* the M's when `frames` was last right */
     size_t frames;    /* bytes of its chunks */
-    bool stopped;     /* it has just been given a chunk too much */
+    int excess;       /* chunks too much that it was given one after the other */
     int held;         /* 3.12+: Python calls that it is not allowed meanwhile */
 } Limits;
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -229,6 +230,23 @@ def test_large_frames() -> None:
 
 
 @pytest.mark.usefixtures("limitless")
+def test_a_large_frame_is_forgotten() -> None:
+    """Who caught the error of a frame that was too large has all its room again, at once."""
+    large = function_with_locals(60_000)
+    results: list[int] = []
+
+    def bottom() -> int:
+        for _ in range(3):
+            with contextlib.suppress(RecursionError):
+                large([0])
+            results.append(descend(500, lambda: 0))
+        return 0
+
+    go(descend, 10, bottom).join()
+    assert results == [500] * 3
+
+
+@pytest.mark.usefixtures("limitless")
 def test_calls_with_a_star() -> None:
     """f(*args), which CPython 3.15 does not count, ends as well."""
 
@@ -354,6 +372,32 @@ def test_clean_up_on_the_way_out(way: Callable[[list[int]], None]) -> None:
 
     go(body).join()
     assert cleaned == [40] * 3
+
+
+@pytest.mark.usefixtures("limitless")
+def test_calls_soon_after_an_overflow() -> None:
+    """Some frames above the one that was too much, functions can be called again."""
+    seen = [0]
+    results: list[int] = []
+
+    def endless(n: int, catch_at: int) -> None:
+        seen[0] = n
+        if n != catch_at:
+            return endless(n + 1, catch_at)
+        for _ in range(3):
+            with contextlib.suppress(RecursionError):
+                endless(n + 1, 0)
+            results.append(descend(20, lambda: 0))
+        return None
+
+    def body(catch_at: int) -> None:
+        with contextlib.suppress(RecursionError):
+            endless(0, catch_at)
+
+    go(body, -1).join()
+    for above in (60, 100, 200):
+        go(body, seen[0] - above).join()
+    assert results == [20] * 9
 
 
 @pytest.mark.usefixtures("limitless")
