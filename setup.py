@@ -75,6 +75,13 @@ def flags() -> tuple[list[str], list[str]]:
     return compile_args, link_args
 
 
+def has_cached_chunk() -> bool:
+    """Whether this CPython keeps a chunk of frames: newer patch releases from 3.13 on do."""
+    header = os.path.join(sysconfig.get_path("include"), "cpython", "pystate.h")
+    with open(header, encoding="utf-8") as file:
+        return "datastack_cached_chunk" in file.read()
+
+
 class BuildExt(build_ext):
     """build_ext that assembles .S files, and that never trusts an earlier build."""
 
@@ -89,6 +96,8 @@ class BuildExt(build_ext):
 
 check_platform()
 compile_args, link_args = flags()
+if has_cached_chunk():
+    compile_args.append("-DCACHED_CHUNK")
 setup(
     cmdclass={"build_ext": BuildExt},
     ext_modules=[

@@ -124,12 +124,20 @@ def _is_ours(frame: tuple[CodeType, int]) -> bool:
     return frame[0].co_filename in _OUR_FILES
 
 
+_FRAMES_MOST = 100  # of a stack in a dump, half of them from each end, as in Go
+
+
 def describe(goroutine: Goroutine, frames: list[tuple[CodeType, int]] | None = None) -> str:
     """Format one goroutine of a dump: number, state, stack, birth; in Go's layout."""
     lines = [f"goroutine {goroutine.id} [{goroutine.wait_reason or goroutine.state}]:\n"]
     frames = goroutine._frames() if frames is None else frames
-    for code, line in itertools.dropwhile(_is_ours, frames):
-        lines.append(f"{code.co_qualname}(...)\n\t{code.co_filename}:{line}\n")
+    frames = list(itertools.dropwhile(_is_ours, frames))
+    elided = range(_FRAMES_MOST // 2, len(frames) - _FRAMES_MOST // 2)
+    for i, (code, line) in enumerate(frames):
+        if i not in elided:
+            lines.append(f"{code.co_qualname}(...)\n\t{code.co_filename}:{line}\n")
+        elif i == elided[0]:
+            lines.append(f"...{len(elided)} frames elided...\n")
     lines.append(_birth(goroutine))
     return "".join(lines)
 

@@ -17,6 +17,7 @@ from goroutines._runtime import (
     gosched,
     lock_os_thread,
     num_goroutine,
+    set_max_stack,
     set_max_threads,
     unlock_os_thread,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "num_cpu",
     "num_goroutine",
     "read_mem_stats",
+    "set_max_stack",
     "set_max_threads",
     "set_preemption",
     "set_watchdog",

@@ -13,7 +13,7 @@
  *   3.13+        current_frame.
  *   3.11         one recursion counter; 3.12 and 3.13 count C recursion apart;
  *                3.14+ check the C stack's addresses, which stay right since
- *                goroutines run on the thread's own stack.
+ *                goroutines run on the thread's own stack.  limit.c uses them.
  *   3.12+        the chain of frames runs through "entry frames" in the C
  *                stack, which are gone while the goroutine is parked:
  *                frames_unlink takes them out of the chain (so that f_back,
@@ -92,6 +92,9 @@ typedef struct {
     PyObject *context; /* owned */
     PyObject *trash;
     int depth; /* Python frames (3.11: and C calls) in use */
+#if PY_VERSION_HEX < 0x030C0000
+    int most; /* how great depth may become, beside CPython's own limit */
+#endif
 #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
     int c_left;
 #endif
@@ -349,6 +352,17 @@ has_other_threads(PyThreadState *ts)
     return ts->next != NULL || ts->prev != NULL;
 }
 
+/* The thread state that this thread has Python with, or NULL. */
+static inline PyThreadState *
+current_ts(void)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyThreadState_GetUnchecked();
+#else
+    return _PyThreadState_UncheckedGet();
+#endif
+}
+
 static inline bool
 interpreter_finalizing(void)
 {
@@ -438,6 +452,75 @@ frames_strengthen(_PyThreadStateImpl *ts)
         stackref_strengthen(&r->ref);
     }
 }
+#endif
+
+/* ---- limits: limit.c's -------------------------------------------------------- */
+
+#if PY_VERSION_HEX < 0x030C0000
+
+static inline int
+pystate_most(PyThreadState *ts, const PyState *p)
+{
+    return p->most < ts->recursion_limit ? p->most : ts->recursion_limit;
+}
+
+/* p, which ts holds, may go at most `count` calls deeper than it is. */
+static inline void
+pystate_allow(PyThreadState *ts, PyState *p, int count)
+{
+    int depth = pystate_most(ts, p) - ts->recursion_remaining;
+    p->most = count < INT_MAX - depth ? depth + count : INT_MAX;
+    ts->recursion_remaining = pystate_most(ts, p) - depth;
+}
+
+#else
+
+/* While `stop`, each call of a Python function is a RecursionError.  *held is what
+ * was left of CPython's own limit. */
+static inline void
+pystate_stop_calls(PyThreadState *ts, int *held, bool stop)
+{
+    if (stop && *held == 0 && ts->py_recursion_remaining > 0) {
+        *held = ts->py_recursion_remaining;
+        ts->py_recursion_remaining = 0;
+    }
+    else if (!stop) {
+        ts->py_recursion_remaining += *held;
+        *held = 0;
+    }
+}
+
+#endif
+
+#ifdef CACHED_CHUNK
+/* CPython frees a chunk through the arena allocator, but for one that it keeps if it has none:
+ * see that it has one, so that the allocator hears when the chunk given out last is left. */
+static inline void
+watch_last_chunk(PyThreadState *ts, _PyStackChunk *nobodys)
+{
+    if (ts->datastack_cached_chunk == NULL) {
+        ts->datastack_cached_chunk = nobodys;
+    }
+}
+#else
+#define watch_last_chunk(ts, nobodys) ((void)(ts), (void)(nobodys))
+#endif
+
+#if PY_VERSION_HEX >= 0x030E0000
+/* The address below which C recursion is a RecursionError. */
+static inline uintptr_t
+pystate_c_end(PyThreadState *ts)
+{
+    return ((_PyThreadStateImpl *)ts)->c_stack_soft_limit;
+}
+
+static inline void
+pystate_set_c_end(PyThreadState *ts, uintptr_t end)
+{
+    ((_PyThreadStateImpl *)ts)->c_stack_soft_limit = end;
+}
+#else
+#define pystate_set_c_end(ts, end) ((void)0)
 #endif
 
 /* ---- save, load, fresh ------------------------------------------------------ */
@@ -531,7 +614,7 @@ pystate_save(PyThreadState *ts, PyState *p, char *base)
     p->exc_type = ts->curexc_type;
     p->exc_value = ts->curexc_value;
     p->exc_tb = ts->curexc_traceback;
-    p->depth = ts->recursion_limit - ts->recursion_remaining;
+    p->depth = pystate_most(ts, p) - ts->recursion_remaining;
     p->what = ts->tracing_what;
 #else
     p->exc = ts->current_exception;
@@ -578,7 +661,7 @@ pystate_load(PyThreadState *ts, PyState *p)
     ts->curexc_type = p->exc_type;
     ts->curexc_value = p->exc_value;
     ts->curexc_traceback = p->exc_tb;
-    ts->recursion_remaining = ts->recursion_limit - p->depth;
+    ts->recursion_remaining = pystate_most(ts, p) - p->depth;
     ts->tracing_what = p->what;
 #else
     ts->current_exception = p->exc;
@@ -634,7 +717,8 @@ pystate_resumed(PyThreadState *ts, PyState *p)
 #endif
 }
 
-/* Fill p with the state that a goroutine starts in; p->context is set already. */
+/* Fill p with the state that a goroutine starts in; p->context is set already.  c_left:
+ * how often C may recurse (3.11: and Python), where CPython counts that. */
 static inline void
 pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left, ThreadVars *vars)
 {
@@ -665,13 +749,14 @@ pystate_fresh(PyThreadState *ts, PyState *p, _PyStackChunk *chunk, int c_left, T
 #if PY_VERSION_HEX < 0x030C0000
     p->exc_type = p->exc_value = p->exc_tb = NULL;
     p->what = 0;
+    p->most = c_left;
 #else
     p->exc = NULL;
     p->what = -1;
 #endif
 #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000
     p->c_left = c_left;
-#else
+#elif PY_VERSION_HEX >= 0x030E0000
     (void)c_left;
 #endif
 #if PY_VERSION_HEX < 0x030D0000
@@ -736,6 +821,16 @@ vars_end(PyThreadState *ts, PyState *p, ThreadVars **now, ThreadVars *thread_var
     p->vars = thread_vars;
 }
 
+/* What a thread's own goroutine has in its PyState from the start. */
+static inline void
+pystate_of_thread(PyState *p, ThreadVars *vars)
+{
+    p->vars = vars;
+#if PY_VERSION_HEX < 0x030C0000
+    p->most = INT_MAX;
+#endif
+}
+
 static inline int
 pystate_c_left(PyThreadState *ts)
 {
@@ -743,7 +838,7 @@ pystate_c_left(PyThreadState *ts)
     return ts->c_recursion_remaining;
 #else
     (void)ts;
-    return 0;
+    return INT_MAX;
 #endif
 }
 

@@ -283,6 +283,8 @@ static PyGetSetDef g_getset[] = {
     {"done", (getter)G_done, NULL, PyDoc_STR("Whether it has ended."), NULL},
     {"created_by", (getter)G_created_by, NULL,
      PyDoc_STR("\"file:line\" of the go() call; None for main and plain threads."), NULL},
+    {"stack_bytes", (getter)g_stack_bytes, NULL,
+     PyDoc_STR("Bytes that its C stack and its Python frames take now."), NULL},
     {"_parent", (getter)G_parent, NULL,
      PyDoc_STR("(qualified name of the creating function, creator's id), or None."), NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -584,7 +584,7 @@ module_exec(PyObject *mod)
         pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || procs_add_functions(mod) < 0 ||
         sysmon_add_functions(mod) < 0 || socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 ||
         native_add_functions(mod) < 0 || memory_add_types(mod) < 0 || mem_add_functions(mod) < 0 ||
-        threads_init() < 0) {
+        limit_add_functions(mod) < 0 || threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

@@ -360,6 +360,7 @@ find_runnable(M *m)
         if (m->hogs.head != NULL) {
             return runq_get(&m->hogs);
         }
+        m->sp = __builtin_frame_address(0);
         if (!work_is_found(m)) {
             idle(m, &patience);
         }
@@ -370,14 +371,26 @@ find_runnable(M *m)
 
 static void goroutine_main(void);
 
+/* g's state has been loaded: 3.14+ has the end of C recursion in the thread state too. */
+static inline void
+limit_follow(M *m, G *g)
+{
+    pystate_set_c_end(m->ts,
+                      atomic_load_explicit(&m->limits.c_end[g->thread_main], memory_order_relaxed));
+    (void)m;
+    (void)g;
+}
+
 /* Give an unstarted goroutine its frames and load its first state. */
 static inline void
 load_fresh(M *m, G *g)
 {
     ThreadVars *vars = UNLIKELY(sched.vars_apart) ? calloc(1, sizeof(ThreadVars)) : NULL;
-    pystate_fresh(m->ts, &g->ps, chunk_get(m), m->c_depth_left, vars != NULL ? vars : &m->vars);
+    int counts = atomic_load_explicit(&m->limits.counts, memory_order_relaxed);
+    pystate_fresh(m->ts, &g->ps, chunk_get(m), counts, vars != NULL ? vars : &m->vars);
     g->started = true;
     pystate_load(m->ts, &g->ps);
+    limit_follow(m, g);
     vars_switch(m->ts, &m->vars_now, g->ps.vars);
 }
 
@@ -425,6 +438,7 @@ switch_to(M *m, G *from, G *to)
     to->status = G_RUNNING;
     if (LIKELY(to->started)) {
         pystate_load(m->ts, &to->ps);
+        limit_follow(m, to);
         vars_switch(m->ts, &m->vars_now, to->ps.vars);
         go_switch(save, to->sp, from, to);
     }

@@ -246,6 +246,19 @@ typedef struct {
     int64_t cpu;               /* that its thread had used at the last look; sysmon's */
 } Watch;
 
+/* What goroutines of an M may take of its stack: limit.c's. */
+typedef struct {
+    size_t room; /* what C code may use below the base before the thread's own end is near */
+    int c_left;  /* 3.12, 3.13: C recursion left at the base */
+    _Atomic(int) counts; /* up to 3.13: what a new goroutine gets of it; 3.11: of all recursion */
+    atomic_uintptr_t c_end[2]; /* 3.14+: where C recursion ends, for goroutines and the thread */
+    int64_t of;       /* id of whom the next four are about */
+    uint64_t nswitch; /* the M's when `frames` was last right */
+    size_t frames;    /* bytes of its chunks */
+    int excess;       /* chunks too much that it was given one after the other */
+    int held;         /* 3.12+: Python calls that it is not allowed meanwhile */
+} Limits;
+
 struct M {
     PyThreadState *ts;
     pthread_t thread;
@@ -253,6 +266,7 @@ struct M {
     G *loaded;  /* whose interpreter state is in ts; NULL: a dead one's */
     G *g0;      /* the thread's own goroutine: "main" in the main thread */
     char *base; /* goroutines run below this address */
+    char *sp;   /* of who parked last, once the thread has found nothing to do */
     GQueue runq; /* woken goroutines; with a GIL unstarted ones too */
     GQueue hogs; /* preempted ones: when nobody else can run, and now and then */
 #ifdef Py_GIL_DISABLED
@@ -276,7 +290,7 @@ struct M {
     bool is_main;   /* Python's main thread: serves signals */
     bool is_worker; /* a thread of the blocking pool */
     uint64_t rng;
-    int c_depth_left; /* 3.12, 3.13: C recursion left at base */
+    Limits limits;
     ThreadVars vars;  /* the thread's, while a goroutine that has its own runs */
     ThreadVars *vars_now; /* what ts holds: &vars or a goroutine's */
     PyObject *told_loop; /* 3.11, 3.12: what asyncio takes for the running loop; borrowed */
@@ -642,6 +656,14 @@ typedef struct {
 } StackBytes;
 HIDDEN StackBytes stack_bytes(void);
 #define DATA_CHUNK (16 * 1024) /* CPython's, for Python frames */
+
+/* ---- limit.c: what a stack may take ---------------------------------------------------- */
+
+HIDDEN void limits_bind(M *m);
+HIDDEN bool limit_look(M *m, ptrdiff_t change);
+HIDDEN _PyStackChunk *limit_nobodys_chunk(void);
+HIDDEN PyObject *g_stack_bytes(G *g, void *unused);
+HIDDEN int limit_add_functions(PyObject *mod);
 
 /* ---- time.c --------------------------------------------------------------------------- */
 

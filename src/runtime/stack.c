@@ -15,7 +15,8 @@
  * Python frames live in a small first chunk per goroutine.  CPython adds
  * chunks of 16 KiB when they outgrow it and frees them on the way back; each
  * would cost a mapping, so a small cache per thread sits in front of the arena
- * allocator.
+ * allocator.  On the way it tells limit.c, which has no other chance to see a
+ * goroutine's stack grow.
  */
 #include "runtime.h"
 
@@ -176,22 +177,32 @@ chunk_put(M *m, _PyStackChunk *c)
 static PyObjectArenaAllocator arena_below;
 
 static void *
-arena_alloc(void *ctx, size_t size)
+data_chunk_alloc(M *m)
 {
-    M *m = tls_m;
-    if (size != DATA_CHUNK) {
-        return arena_below.alloc(arena_below.ctx, size);
-    }
     void *p;
     if (m != NULL && m->narenas > 0) {
         p = m->arenas[--m->narenas];
         count_own(&m->stack_spare, -DATA_CHUNK);
     }
     else {
-        p = arena_below.alloc(arena_below.ctx, size);
+        p = arena_below.alloc(arena_below.ctx, DATA_CHUNK);
     }
     if (p != NULL) {
         count_stack(m, DATA_CHUNK);
+    }
+    return p;
+}
+
+static void *
+arena_alloc(void *ctx, size_t size)
+{
+    M *m = tls_m;
+    if (!limit_look(m, (ptrdiff_t)size)) {
+        return NULL;
+    }
+    void *p = size == DATA_CHUNK ? data_chunk_alloc(m) : arena_below.alloc(arena_below.ctx, size);
+    if (p == NULL) {
+        limit_look(m, -(ptrdiff_t)size);
     }
     return p;
 }
@@ -200,6 +211,10 @@ static void
 arena_free(void *ctx, void *p, size_t size)
 {
     M *m = tls_m;
+    limit_look(m, -(ptrdiff_t)size);
+    if (p == limit_nobodys_chunk()) {
+        return;
+    }
     if (size == DATA_CHUNK) {
         count_stack(m, -DATA_CHUNK);
     }

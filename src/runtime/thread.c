@@ -79,7 +79,8 @@ m_alloc(PyThreadState *ts)
     g->sg.g = g;
     g->thread_main = g->started = true;
     g->status = G_RUNNING;
-    g->ps.vars = m->vars_now = &m->vars;
+    m->vars_now = &m->vars;
+    pystate_of_thread(&g->ps, m->vars_now);
     atomic_store(&g->wake, WAKE_READY);
     m->curg = m->loaded = g;
     return m;
@@ -94,8 +95,8 @@ m_bind(M *m)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     m->base = (char *)((here - BASE_MARGIN) & ~(uintptr_t)63);
-    m->c_depth_left = pystate_c_left(m->ts);
     m->thread = pthread_self();
+    limits_bind(m);
     tls_m = m;
 }
 
