@@ -7,7 +7,8 @@ import math
 import os
 from typing import NamedTuple
 
-from goroutines import _panic, _runtime, _watchdog
+from goroutines import _leaks, _panic, _runtime, _watchdog
+from goroutines._leaks import Leak
 from goroutines._runtime import (
     _blocking_stats,
     current,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockingStats",
+    "Leak",
     "blocking_stats",
+    "find_leaks",
     "gc",
     "goexit",
     "gomaxprocs",
@@ -184,6 +187,29 @@ def stack(all: bool = False) -> str:
 def gc() -> None:
     """Run a garbage collection (Go's runtime.GC)."""
     _gc.collect()
+
+
+def find_leaks() -> list[Leak]:
+    """Collect garbage, and return the goroutines that were found to wait for ever.
+
+    A goroutine is leaked when it waits, without a timeout, on a channel, `select`, Mutex,
+    RWMutex, WaitGroup, Semaphore or Cond that nobody can reach but itself and other leaked
+    ones: nothing can wake it. Each garbage collection looks for them, of the young objects
+    now and then. A leaked goroutine is ended, as `goexit` does it: its `finally` blocks and
+    deferred calls run, and what it held is free. (Go's goroutine leak profile names them; it
+    lets them be.)
+
+    What C code on its stack holds counts as reached, as do modules and classes, whatever a
+    goroutine in a `context.scope` waits for, and what the goroutines of a thread wait for
+    that is in the middle of a destructor.
+
+    Returns:
+        Those found since the last call, the oldest goroutine first; of very many the last
+        `_leaks.KEPT`.
+    """
+    _gc.collect()
+    _runtime._look_for_leaks()
+    return _leaks.take()
 
 
 class BlockingStats(NamedTuple):

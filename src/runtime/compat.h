@@ -445,6 +445,82 @@ frames_strengthen(_PyThreadStateImpl *ts)
 }
 #endif
 
+/* ---- what a parked goroutine's frames own: leak.c --------------------------- */
+
+/* How many slots of localsplus (variables first, then the evaluation stack) are in
+ * use; -1: up to 3.13 a frame that calls C keeps this in a register. */
+static inline Py_ssize_t
+frame_slots(PyFrameData *f)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    return f->stackpointer != NULL ? f->stackpointer - f->localsplus : -1;
+#else
+    return f->stacktop;
+#endif
+}
+
+#if PY_VERSION_HEX >= 0x030E0000
+/* The object that a reference in a frame owns, or NULL: none, or it only borrows. */
+static inline PyObject *
+stackref_owned(_PyStackRef r)
+{
+    if (PyStackRef_IsNull(r) || PyStackRef_IsTaggedInt(r)) {
+        return NULL;
+    }
+#ifdef Py_GIL_DISABLED
+    bool owns = !PyStackRef_IsDeferred(r);
+#else
+    bool owns = PyStackRef_RefcountOnObject(r);
+#endif
+    return owns ? PyStackRef_AsPyObjectBorrow(r) : NULL;
+}
+#endif
+
+static inline PyObject *
+frame_slot(PyFrameData *f, Py_ssize_t i)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    return stackref_owned(f->localsplus[i]);
+#else
+    return f->localsplus[i];
+#endif
+}
+
+static inline PyObject *
+frame_function(PyFrameData *f)
+{
+#if PY_VERSION_HEX >= 0x030E0000
+    return stackref_owned(f->f_funcobj);
+#elif PY_VERSION_HEX >= 0x030C0000
+    return f->f_funcobj;
+#else
+    return (PyObject *)f->f_func;
+#endif
+}
+
+/* The generator or coroutine whose frame this is, or NULL. */
+static inline PyObject *
+frame_generator(PyFrameData *f)
+{
+    return f->owner == FRAME_OWNED_BY_GENERATOR
+               ? (PyObject *)((char *)f - offsetof(PyGenObject, gi_iframe))
+               : NULL;
+}
+
+/* The exception that p's goroutine handles further out, and its context, both owned;
+ * `ts` if they are in there still. */
+static inline PyObject *
+pystate_handled(PyState *p, PyThreadState *ts)
+{
+    return ts != NULL ? ts->exc_state.exc_value : p->exc_state.exc_value;
+}
+
+static inline PyObject *
+pystate_context(PyState *p, PyThreadState *ts)
+{
+    return ts != NULL ? ts->context : p->context;
+}
+
 /* ---- save, load, fresh ------------------------------------------------------ */
 
 static inline void

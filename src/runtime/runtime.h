@@ -123,7 +123,8 @@ typedef enum {
 struct Sudog {
     Sudog *next, *prev; /* in a WaitQ; guarded by the queue's lock */
     G *g;
-    PyObject *elem; /* owned: the value to send, or the value handed over */
+    PyObject *elem; /* owned: the value to send, or the value handed over; or, in a wait
+                       that hands nothing over, the object that is waited for */
     union {
         Chan *chan;
         Py_ssize_t n; /* what a waiter for a count wants of it */
@@ -360,6 +361,9 @@ typedef struct {
     PyObject *run_signals;     /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
     PyObject *report_stuck;    /* (goroutine, seconds, frames) -> None: the watchdog's */
+    PyObject *leak_found;      /* (goroutine) -> None: it is about to be ended */
+    PyObject *leak_measure;    /* (code, lasti) -> (slots, held): leak.c */
+    PyObject *deferring;       /* the records of @defers, by frame */
 } Sched;
 
 extern HIDDEN Sched sched;
@@ -726,6 +730,7 @@ struct Chan {
     bool closed;
     bool timed;  /* a timer's: timer.c */
     bool sealed; /* closed, a timer's or a context's: nobody may send */
+    _Atomic(int32_t) iters; /* iterators that hold it; not by mu */
     Py_ssize_t cap, len, head;
     PyObject **buf; /* ring of owned references */
     WaitQ recvq;    /* empty unless the buffer is empty (or cap is 0) */
@@ -749,6 +754,7 @@ HIDDEN void raise_closed(Chan *c, const char *what, Py_ssize_t index);
 HIDDEN int chan_add_types(PyObject *mod);
 HIDDEN int select_add_types(PyObject *mod);
 HIDDEN Chan *chan_arg(PyObject *o, const char *who);
+HIDDEN Chan *chan_of_iterator(PyObject *o);
 
 /* ---- timer.c: channels that tick, Timer, Ticker -------------------------------------------- */
 
@@ -836,6 +842,11 @@ HIDDEN PyObject *pool_set_full(PyObject *mod, PyObject *exception);
 HIDDEN PyObject *pool_set_away_hook(PyObject *mod, PyObject *start);
 HIDDEN PyObject *pool_go_where_it_runs(PyObject *mod, PyObject *fn);
 HIDDEN int pool_add_types(PyObject *mod);
+
+/* ---- leak.c: goroutines that nothing can wake ------------------------------------------------ */
+
+HIDDEN void leaks_after_collection(M *m, bool full);
+HIDDEN int leak_add_functions(PyObject *mod);
 
 /* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
 

@@ -329,6 +329,8 @@ wait_for_one(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, LockOrder *orde
     }
     g_will_wait(g);
     enqueue_all(g, sgs, cases, n);
+    g->sg.next = sgs; /* for leak.c */
+    g->sg.index = (int32_t)n;
     order_unlock(order);
     WaitReason why = n > 0 ? WAIT_SELECT : WAIT_SELECT_NO_CASES;
     Wake how =

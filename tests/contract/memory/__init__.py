@@ -1,0 +1,1 @@
+"""goroutines.memory, and goroutines.runtime where memory is concerned, from the contract."""
