@@ -6,6 +6,8 @@ CPython up to 3.13 `measure`, to learn how much of a frame's evaluation stack is
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections import deque
 from typing import NamedTuple
@@ -14,12 +16,13 @@ from goroutines import _defer, _panic, _runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from types import CodeType
 
     from goroutines._runtime import Goroutine
 
 KEPT = 1000
+_HERE = os.path.join(os.path.dirname(__file__), "")
 
 
 class Leak(NamedTuple):
@@ -46,20 +49,32 @@ class Leak(NamedTuple):
 
 def parked_at(goroutine: Goroutine) -> str | None:
     """Return "file:line" of the innermost frame that is not this package's."""
-    frames = goroutine._frames()
-    for frame in [f for f in frames if not _panic._is_ours(f)] or frames:
-        code, line = frame
-        return f"{code.co_filename}:{line}"
+    frames = [(code.co_filename, line) for code, line in goroutine._frames()]
+    for path, line in [f for f in frames if not f[0].startswith(_HERE)] or frames:
+        return f"{path}:{line}"
     return None
 
 
 _found: deque[Leak] = deque(maxlen=KEPT)
-watchers: list[list[Leak]] = []
-"""Lists that get all that are found too: `testing.no_leaks` has one each."""
+_watchers: list[list[Leak]] = []
 
 
-def found(goroutine: Goroutine) -> None:
-    """Note a leaked goroutine, which still waits."""
+@contextlib.contextmanager
+def watch() -> Generator[list[Leak]]:
+    """Give a list to which those are added that are found in the block, whoever takes them.
+
+    Not those of a `run()` that is under way: it ends all of its goroutines.
+    """
+    leaks: list[Leak] = []
+    _watchers.append(leaks)
+    try:
+        yield leaks
+    finally:
+        _watchers[:] = [watcher for watcher in _watchers if watcher is not leaks]
+
+
+def found(goroutine: Goroutine, in_run: bool) -> None:
+    """Note a leaked goroutine, which still waits; in_run: `run()` would end it too."""
     leak = Leak(
         goroutine,
         goroutine.wait_reason or "",
@@ -68,7 +83,7 @@ def found(goroutine: Goroutine) -> None:
         _panic.describe(goroutine),
     )
     _found.append(leak)
-    for watcher in watchers:
+    for watcher in list(_watchers) if not in_run else ():
         watcher.append(leak)
 
 

@@ -33,6 +33,8 @@
  */
 #include "runtime.h"
 
+#include <unistd.h>
+
 typedef struct {
     PyObject *o;
     Py_ssize_t met; /* references found */
@@ -140,12 +142,11 @@ add(Search *s, PyObject *o)
         return old;
     }
     Node *v = grown(s->nodes, s->nnodes, &s->cap, sizeof(Node));
+    s->nodes = v != NULL ? v : s->nodes;
     if (v == NULL || ((size_t)s->nnodes * 2 >= s->mask && !rehash(s, (s->mask + 1) * 4))) {
-        s->nodes = v != NULL ? v : s->nodes;
         s->failed = true;
         return NULL;
     }
-    s->nodes = v;
     *slot_of(s, o) = s->nnodes;
     v[s->nnodes] = (Node){.o = o, .waiter = -1, .border = is_border(o)};
     return &v[s->nnodes++];
@@ -270,12 +271,11 @@ place_of(Search *s, PyFrameData *f)
         return p->slots == NOT_MEASURED ? NULL : p;
     }
     Place *v = grown(places.v, places.n, &places.cap, sizeof(Place));
-    if (v == NULL ||
-        ((size_t)places.n * 2 >= places.mask && !places_rehash(places.mask * 4 + 64))) {
-        places.v = v != NULL ? v : places.v;
+    places.v = v != NULL ? v : places.v;
+    size_t room = places.slots != NULL ? places.mask + 1 : 0;
+    if (v == NULL || ((size_t)places.n * 2 >= room && !places_rehash(room ? room * 4 : 256))) {
         return NULL;
     }
-    places.v = v;
     *place_slot(code, lasti) = places.n;
     Py_INCREF(code);
     v[places.n++] = (Place){.code = code, .lasti = lasti, .slots = NOT_MEASURED};
@@ -772,7 +772,8 @@ search_free(Search *s)
 static void
 end_leaked(G *g)
 {
-    PyObject *r = PyObject_CallOneArg(sched.leak_found, (PyObject *)g);
+    PyObject *in_run = g->run != NULL && g->run->main != NULL ? Py_True : Py_False;
+    PyObject *r = PyObject_CallFunctionObjArgs(sched.leak_found, (PyObject *)g, in_run, NULL);
     if (r == NULL) {
         PyErr_WriteUnraisable((PyObject *)g);
     }
@@ -819,12 +820,20 @@ look(M *m)
 #define SHARE 50 /* after small collections: at most one part in so many of the time */
 
 static _Atomic(int64_t) next_look;
+static pid_t process; /* in a child of fork it is another one until leaks_after_fork */
+
+void
+leaks_after_fork(void)
+{
+    process = getpid();
+    atomic_flag_clear(&searching);
+}
 
 static void
 look_once(M *m)
 {
-    if (sched.leak_found == NULL || sched.finalizing ||
-        atomic_load(&sched.ngoroutines) == 0 || atomic_flag_test_and_set(&searching)) {
+    if (sched.leak_found == NULL || sched.finalizing || atomic_load(&sched.ngoroutines) == 0 ||
+        getpid() != process || atomic_flag_test_and_set(&searching)) {
         return;
     }
     int64_t began = nanotime();
@@ -875,13 +884,14 @@ static PyMethodDef functions[] = {
     METHOD("_look_for_leaks", rt_look_for_leaks, METH_NOARGS,
            PyDoc_STR("_look_for_leaks(): find the goroutines that nothing can wake, end them.")),
     METHOD("_set_leak_hooks", rt_set_leak_hooks, METH_VARARGS,
-           PyDoc_STR("_set_leak_hooks(found, measure, deferring): found(goroutine), before it is\n"
-                     "ended; measure(code, lasti) -> (slots, held); the records of @defers.")),
+           PyDoc_STR("_set_leak_hooks(found, measure, deferring): found(goroutine, in_run), before\n"
+                     "it is ended; measure(code, lasti) -> (slots, held); the records of @defers.")),
     {NULL, NULL, 0, NULL},
 };
 
 int
 leak_add_functions(PyObject *mod)
 {
+    leaks_after_fork();
     return PyModule_AddFunctions(mod, functions);
 }

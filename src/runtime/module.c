@@ -383,6 +383,7 @@ rt_after_fork(PyObject *mod, PyObject *unused)
     blocking_after_fork();
     native_after_fork();
     procs_after_fork();
+    leaks_after_fork();
     if (getm() == NULL) {
         return NULL;
     }

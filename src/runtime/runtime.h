@@ -361,7 +361,7 @@ typedef struct {
     PyObject *run_signals;     /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
     PyObject *report_stuck;    /* (goroutine, seconds, frames) -> None: the watchdog's */
-    PyObject *leak_found;      /* (goroutine) -> None: it is about to be ended */
+    PyObject *leak_found;      /* (goroutine, in_run) -> None: it is about to be ended */
     PyObject *leak_measure;    /* (code, lasti) -> (slots, held): leak.c */
     PyObject *deferring;       /* the records of @defers, by frame */
 } Sched;
@@ -846,6 +846,7 @@ HIDDEN int pool_add_types(PyObject *mod);
 /* ---- leak.c: goroutines that nothing can wake ------------------------------------------------ */
 
 HIDDEN void leaks_after_collection(M *m, bool full);
+HIDDEN void leaks_after_fork(void);
 HIDDEN int leak_add_functions(PyObject *mod);
 
 /* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
