@@ -90,8 +90,9 @@ def found(goroutine: Goroutine, in_run: bool) -> None:
 def take() -> list[Leak]:
     """Return and forget those that were found, by the age of the goroutines."""
     leaks: list[Leak] = []
-    while _found:
-        leaks.append(_found.popleft())
+    with contextlib.suppress(IndexError):  # empty, or another thread was faster
+        while True:
+            leaks.append(_found.popleft())
     return sorted(leaks, key=lambda leak: leak.goroutine.id)
 
 

@@ -507,6 +507,61 @@ frame_generator(PyFrameData *f)
                : NULL;
 }
 
+static inline void
+visit_all(PyObject *const *v, Py_ssize_t n, visitproc visit, void *arg)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (v[i] != NULL) {
+            visit(v[i], arg);
+        }
+    }
+}
+
+/* The references that f owns, with the first `slots` of localsplus. */
+static inline void
+frame_visit(PyFrameData *f, Py_ssize_t slots, visitproc visit, void *arg)
+{
+    PyObject *const own[] = {frame_function(f), f->f_locals, (PyObject *)f->frame_obj};
+    visit_all(own, Py_ARRAY_LENGTH(own), visit, arg);
+    for (Py_ssize_t i = 0; i < slots; i++) {
+        PyObject *o = frame_slot(f, i);
+        if (o != NULL) {
+            visit(o, arg);
+        }
+    }
+}
+
+#if PY_VERSION_HEX >= 0x030E0000
+/* From 3.14 on tp_traverse of what has a frame shows anybody but the collector
+ * borrowed references too: true if this did it instead. */
+static inline bool
+visit_with_frame(PyObject *o, visitproc visit, void *arg)
+{
+    if (PyGen_CheckExact(o) || PyCoro_CheckExact(o) || PyAsyncGen_CheckExact(o)) {
+        PyGenObject *gen = (PyGenObject *)o;
+        if (!FRAME_STATE_FINISHED(gen->gi_frame_state)) {
+            PyFrameData *f = (PyFrameData *)&gen->gi_iframe;
+            PyObject *const handled[] = {gen->gi_exc_state.exc_value};
+            visit_all(handled, 1, visit, arg);
+            frame_visit(f, frame_slots(f), visit, arg);
+        }
+        return true;
+    }
+    if (PyFrame_Check(o)) {
+        PyFrameData *f = ((PyFrameObject *)o)->f_frame;
+        if (f != NULL && f->owner == FRAME_OWNED_BY_FRAME_OBJECT) {
+            PyObject *const back[] = {(PyObject *)((PyFrameObject *)o)->f_back};
+            visit_all(back, 1, visit, arg);
+            frame_visit(f, frame_slots(f), visit, arg);
+        }
+        return true;
+    }
+    return false;
+}
+#else
+#define visit_with_frame(o, visit, arg) ((void)(o), false)
+#endif
+
 /* The exception that p's goroutine handles further out, and its context, both owned;
  * `ts` if they are in there still. */
 static inline PyObject *

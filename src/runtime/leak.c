@@ -419,37 +419,29 @@ visit_deferred(Search *s, PyObject *frame, visitproc visit)
     }
 }
 
-/* A frame; `inner` is the one it called, if any.  gen_traverse shows what a
- * generator's frame holds, except slots whose number is not known. */
+/* A frame; `inner` is the one it called, if any.  What a generator shows of its
+ * frame by itself is left to that. */
 static void
 visit_frame(Search *s, G *g, PyFrameData *f, PyFrameData *inner, visitproc visit, visitproc unsure)
 {
-    PyObject *gen = frame_generator(f), *function = gen == NULL ? frame_function(f) : NULL;
-    PyObject *own[] = {gen, function, gen == NULL ? f->f_locals : NULL,
-                       gen == NULL ? (PyObject *)f->frame_obj : NULL};
-    Py_ssize_t slots = frame_slots(f);
-    bool unknown = slots < 0;
-    if (unknown) {
-        slots = frame_code(f)->co_nlocalsplus;
-    }
-    else if (gen != NULL) {
-        slots = 0;
-    }
-    for (size_t i = 0; visit != NULL && i < Py_ARRAY_LENGTH(own); i++) {
-        if (own[i] != NULL) {
-            visit(own[i], s);
+    PyObject *gen = frame_generator(f);
+    Py_ssize_t slots = frame_slots(f), vars = frame_code(f)->co_nlocalsplus;
+    if (visit != NULL && gen != NULL) {
+        visit(gen, s);
+        for (Py_ssize_t i = 0; slots < 0 && i < vars; i++) {
+            PyObject *o = frame_slot(f, i);
+            if (o != NULL) {
+                visit(o, s);
+            }
         }
     }
-    for (Py_ssize_t i = 0; visit != NULL && i < slots; i++) {
-        PyObject *o = frame_slot(f, i);
-        if (o != NULL) {
-            visit(o, s);
+    else if (visit != NULL) {
+        frame_visit(f, slots < 0 ? vars : slots, visit, s);
+        if (f->frame_obj != NULL) {
+            visit_deferred(s, (PyObject *)f->frame_obj, visit);
         }
     }
-    if (visit != NULL && gen == NULL && f->frame_obj != NULL) {
-        visit_deferred(s, (PyObject *)f->frame_obj, visit);
-    }
-    if (unknown) {
+    if (slots < 0) {
         visit_stack(s, g, f, inner, visit, unsure);
     }
 }
@@ -487,16 +479,14 @@ static void
 visit_goroutine(Search *s, G *g, visitproc visit, visitproc unsure)
 {
     PyThreadState *ts = loaded_in(g);
-    PyObject *own[] = {g->fn,
-                       g->args,
-                       g->waitgroup,
-                       pystate_handled(&g->ps, ts),
-                       pystate_context(&g->ps, ts),
-                       g->reason == WAIT_SELECT ? NULL : g->sg.elem};
-    for (size_t i = 0; visit != NULL && i < Py_ARRAY_LENGTH(own); i++) {
-        if (own[i] != NULL) {
-            visit(own[i], s);
-        }
+    PyObject *const own[] = {g->fn,
+                             g->args,
+                             g->waitgroup,
+                             pystate_handled(&g->ps, ts),
+                             pystate_context(&g->ps, ts),
+                             g->reason == WAIT_SELECT ? NULL : g->sg.elem};
+    if (visit != NULL) {
+        visit_all(own, Py_ARRAY_LENGTH(own), visit, s);
     }
     if (visit != NULL && (g->reason == WAIT_CHAN_RECEIVE || g->reason == WAIT_CHAN_SEND)) {
         visit((PyObject *)g->sg.chan, s); /* who waits keeps it */
@@ -647,7 +637,8 @@ static void
 traverse(Search *s, int32_t i, visitproc visit)
 {
     PyObject *o = s->nodes[i].o;
-    if (!s->nodes[i].border && PyObject_IS_GC(o) && !is_harmless(s, o)) {
+    if (!s->nodes[i].border && PyObject_IS_GC(o) && !is_harmless(s, o) &&
+        !visit_with_frame(o, visit, s)) {
         Py_TYPE(o)->tp_traverse(o, visit, s);
     }
 }
