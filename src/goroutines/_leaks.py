@@ -7,16 +7,17 @@ CPython up to 3.13 `measure`, to learn how much of a frame's evaluation stack is
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from goroutines import _defer, _panic, _runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from types import CodeType
 
     from goroutines._runtime import Goroutine
@@ -102,11 +103,12 @@ def take() -> list[Leak]:
 _KEEPING = {"CALL", "CALL_KW", "PRECALL", "FOR_ITER", "LIST_EXTEND"}
 
 
-def _starts(code: CodeType) -> Iterator[tuple[int, int]]:
+def _handlers(code: CodeType) -> Iterator[tuple[int, int]]:
     """Where exceptions go to, and the depth of the stack there."""
     import dis
 
-    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]  # pyright: ignore
+    parse: Callable[[CodeType], list[Any]] = vars(dis)["_parse_exception_table"]
+    for entry in parse(code):
         # The place of the instruction that raised, if wanted, and the exception are pushed.
         yield entry.target, entry.depth + entry.lasti + 1
 
@@ -119,11 +121,11 @@ def depths(code: CodeType) -> dict[int, int]:
     import dis  # takes a while, and is needed by who leaks only
 
     instructions = list(dis.get_instructions(code))
-    after = {a.offset: b.offset for a, b in zip(instructions, instructions[1:], strict=False)}
+    after = {a.offset: b.offset for a, b in itertools.pairwise(instructions)}
     at = {i.offset: i for i in instructions}
     jumps = {*dis.hasjrel, *dis.hasjabs}
     depth: dict[int, int] = {}
-    todo = [(0, 0), *_starts(code)]
+    todo = [(0, 0), *_handlers(code)]
     while todo:
         offset, now = todo.pop()
         if offset in depth:

@@ -31,7 +31,7 @@
  * other thread does (the GIL; without one the world is stopped).  One search at
  * a time (`searching`).
  */
-#include "runtime.h"
+#include "frames.h"
 
 #include <unistd.h>
 
@@ -65,8 +65,7 @@ typedef struct {
     int32_t nwaiters, waiters_cap;
     int32_t *todo; /* reached, and not gone through yet */
     int32_t ntodo;
-    bool failed;    /* no memory: nobody is leaked */
-    bool unmeasured; /* met a place that is not in `places` */
+    bool failed; /* no memory: nobody is leaked */
 } Search;
 
 static atomic_flag searching = ATOMIC_FLAG_INIT;
@@ -208,134 +207,6 @@ reach(PyObject *o, void *arg)
     return 0;
 }
 
-/* ---- how much of a frame's stack is in use, up to CPython 3.13 ------------------------ */
-
-/* What an instruction that calls C code has on the stack while it does. */
-typedef struct {
-    PyCodeObject *code; /* owned, so that its address is no other's */
-    int lasti;
-    int slots; /* owned ones above the variables; -1: unknown, NOT_MEASURED */
-    int held;  /* references to the object of the call that it holds elsewhere */
-} Place;
-
-#if PY_VERSION_HEX < 0x030E0000
-
-#define NOT_MEASURED (-2)
-#define PLACES_MOST 20000
-
-static struct {
-    Place *v;
-    int32_t n, cap;
-    int32_t *slots;
-    size_t mask;
-} places; /* of the one who is `searching` */
-
-static int32_t *
-place_slot(const PyCodeObject *code, int lasti)
-{
-    size_t i = (hash(code) + (size_t)lasti * 7) & places.mask;
-    for (;; i = (i + 1) & places.mask) {
-        int32_t at = places.slots[i];
-        if (at < 0 || (places.v[at].code == code && places.v[at].lasti == lasti)) {
-            return &places.slots[i];
-        }
-    }
-}
-
-static bool
-places_rehash(size_t n)
-{
-    int32_t *slots = malloc(n * sizeof(int32_t));
-    if (slots == NULL) {
-        return false;
-    }
-    memset(slots, 0xff, n * sizeof(int32_t));
-    free(places.slots);
-    places.slots = slots;
-    places.mask = n - 1;
-    for (int32_t i = 0; i < places.n; i++) {
-        *place_slot(places.v[i].code, places.v[i].lasti) = i;
-    }
-    return true;
-}
-
-/* Where f is, or NULL: not measured yet, or no memory. */
-static const Place *
-place_of(Search *s, PyFrameData *f)
-{
-    PyCodeObject *code = frame_code(f);
-    int lasti = frame_lasti(f);
-    if (places.slots != NULL && *place_slot(code, lasti) >= 0) {
-        const Place *p = &places.v[*place_slot(code, lasti)];
-        s->unmeasured |= p->slots == NOT_MEASURED;
-        return p->slots == NOT_MEASURED ? NULL : p;
-    }
-    Place *v = grown(places.v, places.n, &places.cap, sizeof(Place));
-    places.v = v != NULL ? v : places.v;
-    size_t room = places.slots != NULL ? places.mask + 1 : 0;
-    if (v == NULL || ((size_t)places.n * 2 >= room && !places_rehash(room ? room * 4 : 256))) {
-        return NULL;
-    }
-    *place_slot(code, lasti) = places.n;
-    Py_INCREF(code);
-    v[places.n++] = (Place){.code = code, .lasti = lasti, .slots = NOT_MEASURED};
-    s->unmeasured = true;
-    return NULL;
-}
-
-/* Have Python look at the code of all new places. */
-static void
-measure_places(void)
-{
-    for (int32_t i = 0; i < places.n; i++) {
-        if (places.v[i].slots != NOT_MEASURED) {
-            continue;
-        }
-        int slots = -1, held = 0;
-        PyObject *r = PyObject_CallFunction(sched.leak_measure, "Oi", places.v[i].code,
-                                            places.v[i].lasti);
-        if (r == NULL || !PyArg_ParseTuple(r, "ii", &slots, &held)) {
-            PyErr_WriteUnraisable(sched.leak_measure);
-            slots = -1;
-        }
-        Py_XDECREF(r);
-        places.v[i].slots = slots;
-        places.v[i].held = held;
-    }
-}
-
-static void
-places_trim(void)
-{
-    if (places.n < PLACES_MOST) {
-        return;
-    }
-    Place *v = places.v;
-    int32_t n = places.n;
-    places.v = NULL;
-    places.n = places.cap = 0;
-    memset(places.slots, 0xff, (places.mask + 1) * sizeof(int32_t));
-    for (int32_t i = 0; i < n; i++) {
-        Py_DECREF(v[i].code);
-    }
-    free(v);
-}
-
-#else
-
-static const Place *
-place_of(Search *s, PyFrameData *f)
-{
-    (void)s;
-    (void)f;
-    return NULL;
-}
-
-#define measure_places() ((void)0)
-#define places_trim() ((void)0)
-
-#endif
-
 /* ---- what a goroutine holds ------------------------------------------------------------ */
 
 /* Whether f may be running for an object that dies: then its caller's arguments
@@ -388,7 +259,7 @@ visit_held(G *g, PyFrameData *f, const Place *p, visitproc visit, void *arg)
 static void
 visit_stack(Search *s, G *g, PyFrameData *f, PyFrameData *inner, visitproc visit, visitproc unsure)
 {
-    const Place *p = place_of(s, f);
+    const Place *p = place_of(f);
     bool waits_for_weakref = g->reason == WAIT_CHAN_SEND && g->sg.elem != NULL &&
                              PyWeakref_Check(g->sg.elem); /* a callback: ch.send itself */
     if (p == NULL || p->slots < 0 || waits_for_weakref || (inner != NULL && is_finalizer(inner))) {
@@ -708,8 +579,7 @@ claim_all(Search *s)
     int32_t n = 0;
     for (int32_t c = 0; c < s->ncandidates; c++) {
         G *g = s->candidates[c].g;
-        if (!s->failed && !s->unmeasured && !s->candidates[c].reached &&
-            g_claim(g, WAKE_EXCEPTION)) {
+        if (!s->failed && !s->candidates[c].reached && g_claim(g, WAKE_EXCEPTION)) {
             s->candidates[n++].g = g;
         }
     }
@@ -731,7 +601,7 @@ search(PyObject *unused, void *arg)
     }
     if (s->ncandidates > 0 && rehash(s, 1024)) {
         count_all(s);
-        if (!s->failed && !s->unmeasured) {
+        if (!s->failed) {
             reach_all(s);
         }
     }
@@ -780,26 +650,28 @@ end_leaked(G *g)
     goready(g);
 }
 
-/* Find and end all that leak.  With an exception set or not. */
+/* Find and end all that leak.  False: no new places were met. */
+static bool
+search_once(void)
+{
+    Search s = {0};
+    search_stopped(&s);
+    for (int32_t i = s.ncandidates; i-- > 0;) { /* the oldest first */
+        end_leaked(s.candidates[i].g);
+    }
+    search_free(&s);
+    return places_measure();
+}
+
 static void
 look(M *m)
 {
     bool in_gc = m->in_gc;
     PyObject *raised = take_raised();
-    m->in_gc = true; /* whoever is claimed is not woken yet: nobody else runs here meanwhile */
+    m->in_gc = true; /* who is claimed is not woken yet: no other goroutine runs meanwhile */
     places_trim();
-    Search s = {0};
-    search_stopped(&s);
-    if (s.unmeasured) {
-        measure_places();
-        search_free(&s);
-        s = (Search){0};
-        search_stopped(&s);
+    while (search_once()) { /* with the new places measured it may find more */
     }
-    for (int32_t i = s.ncandidates; i-- > 0;) { /* the oldest first */
-        end_leaked(s.candidates[i].g);
-    }
-    search_free(&s);
     m->in_gc = in_gc;
     if (raised != NULL) {
         set_raised(raised);
@@ -808,7 +680,10 @@ look(M *m)
 
 /* ---- when ------------------------------------------------------------------------------------ */
 
-#define SHARE 50 /* after small collections: at most one part in so many of the time */
+/* After collections of young objects: not more often than this, and at most one
+ * part in so many of the time. */
+#define PAUSE ((int64_t)100 * 1000000)
+#define SHARE 50
 
 static _Atomic(int64_t) next_look;
 static pid_t process; /* in a child of fork it is another one until leaks_after_fork */
@@ -817,20 +692,22 @@ void
 leaks_after_fork(void)
 {
     process = getpid();
+    atomic_store(&next_look, nanotime() + PAUSE);
     atomic_flag_clear(&searching);
 }
 
 static void
 look_once(M *m)
 {
-    if (sched.leak_found == NULL || sched.finalizing || atomic_load(&sched.ngoroutines) == 0 ||
-        getpid() != process || atomic_flag_test_and_set(&searching)) {
+    if (sched.leak_found == NULL || sched.finalizing || sched.reporting ||
+        atomic_load(&sched.ngoroutines) == 0 || getpid() != process ||
+        atomic_flag_test_and_set(&searching)) {
         return;
     }
     int64_t began = nanotime();
     look(m);
-    int64_t now = nanotime();
-    atomic_store(&next_look, now + (now - began) * SHARE);
+    int64_t now = nanotime(), pause = (now - began) * SHARE;
+    atomic_store(&next_look, now + (pause > PAUSE ? pause : PAUSE));
     atomic_flag_clear(&searching);
 }
 
@@ -874,9 +751,10 @@ rt_set_leak_hooks(PyObject *mod, PyObject *args)
 static PyMethodDef functions[] = {
     METHOD("_look_for_leaks", rt_look_for_leaks, METH_NOARGS,
            PyDoc_STR("_look_for_leaks(): find the goroutines that nothing can wake, end them.")),
-    METHOD("_set_leak_hooks", rt_set_leak_hooks, METH_VARARGS,
-           PyDoc_STR("_set_leak_hooks(found, measure, deferring): found(goroutine, in_run), before\n"
-                     "it is ended; measure(code, lasti) -> (slots, held); the records of @defers.")),
+    METHOD(
+        "_set_leak_hooks", rt_set_leak_hooks, METH_VARARGS,
+        PyDoc_STR("_set_leak_hooks(found, measure, deferring): found(goroutine, in_run), before\n"
+                  "it is ended; measure(code, lasti) -> (slots, held); the records of @defers.")),
     {NULL, NULL, 0, NULL},
 };
 

@@ -582,8 +582,9 @@ module_exec(PyObject *mod)
         once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
         pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || procs_add_functions(mod) < 0 ||
-        sysmon_add_functions(mod) < 0 || leak_add_functions(mod) < 0 || socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 ||
-        native_add_functions(mod) < 0 || threads_init() < 0) {
+        sysmon_add_functions(mod) < 0 || leak_add_functions(mod) < 0 ||
+        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || native_add_functions(mod) < 0 ||
+        threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

@@ -348,6 +348,7 @@ typedef struct {
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     _Atomic(uint64_t) npreempts, nwakes, nsteals, ncollections; /* for schedtrace */
     bool finalizing;
+    bool reporting; /* a deadlock: leak.c */
     bool vars_apart;  /* `threading` is patched: goroutines have ThreadVars of their own */
     bool traced; /* threading.settrace or setprofile was called: begin_trace is called */
     bool loops_park;  /* `selectors` is patched: event loops let others run */

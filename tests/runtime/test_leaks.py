@@ -330,7 +330,9 @@ def test_in_a_plain_thread() -> None:
     t.start()
     while not ready.is_set():
         sleep(0.001)
-    until(lambda: (names.extend(x.goroutine.name for x in runtime.find_leaks()), len(names) == 2)[1])
+    until(
+        lambda: (names.extend(x.goroutine.name for x in runtime.find_leaks()), len(names) == 2)[1]
+    )
     done.set()
     t.join()
     assert sorted(names) == ["in_loop", "with_mutex"]
@@ -463,7 +465,7 @@ def test_what_a_running_one_holds() -> None:
 
     def body() -> None:
         started().send(look())
-        [x for x in (started(), look())][0].send(1)
+        (started(), look())[0].send(1)
         {"x": started(), "y": look()}["x"].send(1)
         args = (started(),)
         look(*args)
