@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from goroutines._runtime import Goroutine
 
 KEPT = 1000
+"""How many are kept for `runtime.find_leaks`."""
 _HERE = os.path.join(os.path.dirname(__file__), "")
 
 

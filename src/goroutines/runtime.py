@@ -194,18 +194,16 @@ def find_leaks() -> list[Leak]:
 
     A goroutine is leaked when it waits, without a timeout, on a channel, `select`, Mutex,
     RWMutex, WaitGroup, Semaphore or Cond that nobody can reach but itself and other leaked
-    ones: nothing can wake it. Each garbage collection looks for them, of the young objects
-    now and then. A leaked goroutine is ended, as `goexit` does it: its `finally` blocks and
-    deferred calls run, and what it held is free. (Go's goroutine leak profile names them; it
-    lets them be.)
+    ones: nothing can wake it. Each garbage collection looks for them, those of young objects
+    ten times a second at most. A leaked goroutine is ended, as by `goexit`: its `finally`
+    blocks and deferred calls run, and what it held is free. (Go's goroutine leak profile
+    names them, and lets them be.)
 
-    What C code on its stack holds counts as reached, as do modules and classes, whatever a
-    goroutine in a `context.scope` waits for, and what the goroutines of a thread wait for
-    that is in the middle of a destructor.
+    None is named that something could still wake; some others are not found, as those of a
+    `context.scope`, and those whose channel is referred to by C code on their stack.
 
     Returns:
-        Those found since the last call, the oldest goroutine first; of very many the last
-        `_leaks.KEPT`.
+        Those found since the last call, the oldest first; of very many the last 1,000.
     """
     _gc.collect()
     _runtime._look_for_leaks()
