@@ -103,6 +103,9 @@ def take() -> list[Leak]:
 # Instructions that call C code and keep what they work on where it was meanwhile.
 _KEEPING = {"CALL", "CALL_KW", "PRECALL", "FOR_ITER", "LIST_EXTEND"}
 
+_ARGS_TUPLE = -1
+"""The instruction has a reference to the tuple of the arguments."""
+
 
 def _handlers(code: CodeType) -> Iterator[tuple[int, int]]:
     """Where exceptions go to, and the depth of the stack there."""
@@ -164,7 +167,7 @@ def measure(code: CodeType, lasti: int) -> tuple[int, int]:
 
     Returns:
         How many slots of the evaluation stack, -1 if that is not known; and how many
-        references to the object of the call it has elsewhere.
+        references to the object of the call it has elsewhere, or _ARGS_TUPLE.
     """
     import dis
 
@@ -184,7 +187,8 @@ def measure(code: CodeType, lasti: int) -> tuple[int, int]:
     if i.opname in _KEEPING:
         return slots, 0
     if i.opname == "CALL_FUNCTION_EX" and i.arg is not None:
-        return slots - 1 - (i.arg & 1), 0  # it may hold another tuple by now
+        # It may have made another tuple of what was there.
+        return (slots - 2, 0) if i.arg & 1 else (slots - 1, _ARGS_TUPLE)
     if i.opname == "BEFORE_WITH":  # calls __enter__, and has __exit__ ready
         return (slots, 1) if sys.version_info < (3, 12) else (slots - 1, 2)
     return -1, 0

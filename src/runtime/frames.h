@@ -154,8 +154,11 @@ typedef struct {
     PyCodeObject *code; /* owned, so that its address is no other's */
     int lasti;
     int slots; /* owned ones above the variables; -1: unknown */
-    int held;  /* references to the object of the call that it has elsewhere */
+    int held;  /* references to the object of the call that it has elsewhere; or
+                  ARGS_TUPLE: to the tuple of the arguments */
 } Place;
+
+#define ARGS_TUPLE (-1)
 
 HIDDEN const Place *place_of(PyFrameData *f);
 HIDDEN bool places_measure(void);

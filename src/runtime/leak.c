@@ -232,24 +232,34 @@ is_finalizer(PyFrameData *f)
     return false;
 }
 
-/* What an instruction has in hand beside the stack: `with mu` up to 3.13 has the
- * methods __enter__ and __exit__ of what is waited for. */
+/* What `with mu` has in hand up to 3.13, beside the stack: the methods __enter__
+ * and __exit__ of what is waited for. */
 static void
-visit_held(G *g, PyFrameData *f, const Place *p, visitproc visit, void *arg)
+visit_methods(G *g, PyFrameData *f, const Place *p, visitproc visit, void *arg)
 {
     PyObject *o = g->sg.elem;
-    if (p->held == 0 || o == NULL || g->reason == WAIT_CHAN_SEND) {
-        return;
-    }
     int at = frame_code(f)->co_nlocalsplus + p->slots;
 #if PY_VERSION_HEX >= 0x030C0000
-    bool same = frame_slot(f, at) == o; /* what was there is now in the methods */
+    bool same = o != NULL && frame_slot(f, at) == o; /* what was there is now in the methods */
 #else
     PyObject *exit = frame_slot(f, at - 1);
     bool same = exit != NULL && PyCFunction_Check(exit) && PyCFunction_GET_SELF(exit) == o;
 #endif
     for (int i = 0; same && i < p->held; i++) {
         visit(o, arg);
+    }
+}
+
+/* What `select(*cases)` has: a tuple, made of a list or not. */
+static void
+visit_cases(G *g, PyFrameData *f, const Place *p, visitproc visit, void *arg)
+{
+    int top = frame_code(f)->co_nlocalsplus + p->slots;
+    for (int i = 1; g->reason == WAIT_SELECT && i <= 2 && i <= p->slots; i++) {
+        PyObject *function = frame_slot(f, top - i); /* in 3.13 a NULL is above it */
+        if (function != NULL && is_select(function)) {
+            visit((PyObject *)((char *)g->sg.prev - offsetof(PyTupleObject, ob_item)), arg);
+        }
     }
 }
 
@@ -273,8 +283,11 @@ visit_stack(Search *s, G *g, PyFrameData *f, PyFrameData *inner, visitproc visit
             how(o, s);
         }
     }
-    if (inner == NULL && visit != NULL) {
-        visit_held(g, f, p, visit, s);
+    if (inner == NULL && visit != NULL && p->held > 0 && g->reason != WAIT_CHAN_SEND) {
+        visit_methods(g, f, p, visit, s);
+    }
+    if (inner == NULL && visit != NULL && p->held == ARGS_TUPLE) {
+        visit_cases(g, f, p, visit, s);
     }
 }
 

@@ -756,6 +756,7 @@ HIDDEN int chan_add_types(PyObject *mod);
 HIDDEN int select_add_types(PyObject *mod);
 HIDDEN Chan *chan_arg(PyObject *o, const char *who);
 HIDDEN Chan *chan_of_iterator(PyObject *o);
+HIDDEN bool is_select(PyObject *o);
 
 /* ---- timer.c: channels that tick, Timer, Ticker -------------------------------------------- */
 

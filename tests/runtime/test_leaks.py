@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import random
 import sys
 import threading
 import types
@@ -351,6 +353,74 @@ def test_in_run() -> None:
     with no_leaks():
         run(main)
     assert names == ["in_loop"]
+
+
+# --- a model --------------------------------------------------------------------------------------
+
+
+def hold(rng: random.Random, held: list[Chan[object]]) -> object:
+    """Return an object that refers to the channels in one way of many."""
+    token = Token()
+    token.__dict__["held"] = held
+    ways: list[Callable[[], object]] = [
+        lambda: held,
+        lambda: tuple(held),
+        lambda: dict.fromkeys(range(3), held),
+        lambda: token,
+        lambda: lambda: held,
+        lambda: [ch.send for ch in held],
+        lambda: [(ch.sender, ch.receiver) for ch in held],
+        lambda: Select(*[recv(ch) for ch in held]),
+        lambda: functools.partial(print, *held),
+        lambda: (ch for ch in held),
+    ]
+    return rng.choice(ways)()
+
+
+def waiter(wanted: list[Chan[object]], held: object) -> None:
+    """Wait for one of the channels, and hold an object meanwhile."""
+    try:
+        if len(wanted) == 1:
+            wanted[0].recv()
+        else:
+            select(*[recv(ch) for ch in wanted])
+    finally:
+        assert held is not None
+
+
+def unreached(wanted: list[list[int]], held: list[list[int]], mine: set[int]) -> set[int]:
+    """Return the waiters that only other such waiters could wake."""
+    reached, before = set[int](), -1
+    while len(reached) > before:
+        before = len(reached)
+        for i, channels in enumerate(wanted):
+            if mine.intersection(channels):
+                reached.add(i)
+                mine |= {*channels, *held[i]}
+    return set(range(len(wanted))) - reached
+
+
+@pytest.mark.parametrize("seed", range(scaled(60, 5)))
+def test_model(seed: int) -> None:
+    """Of goroutines that hold what others wait for, in any way, those leak that the model says."""
+    rng = random.Random(seed)
+    count = rng.randrange(1, 30)
+    wanted = [rng.sample(range(count), rng.choice([1, 1, 1, min(2, count)])) for _ in range(count)]
+    held = [rng.sample(range(count), rng.randrange(min(3, count))) for _ in range(count)]
+    keep = set(rng.sample(range(count), rng.randrange(min(6, count))))
+
+    def start() -> list[Chan[object]]:
+        channels: list[Chan[object]] = [Chan() for _ in range(count)]
+        for i in range(count):
+            what = hold(rng, [channels[k] for k in held[i]])
+            go(waiter, [channels[k] for k in wanted[i]], what).name = str(i)
+        return [channels[k] for k in keep]
+
+    kept = start()
+    leaked = unreached(wanted, held, set(keep))
+    assert set(map(int, found())) == leaked
+    kept.clear()
+    assert set(map(int, found())) == set(range(count)) - leaked
 
 
 # --- who is spared ----------------------------------------------------------------------------
