@@ -7,7 +7,8 @@ import math
 import os
 from typing import NamedTuple
 
-from goroutines import _panic, _runtime, _watchdog
+from goroutines import _leaks, _panic, _runtime, _watchdog
+from goroutines._leaks import Leak
 from goroutines._runtime import (
     _blocking_stats,
     _mem_stats,
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockingStats",
+    "Leak",
     "MemStats",
     "SizeStats",
     "blocking_stats",
+    "find_leaks",
     "gc",
     "goexit",
     "gomaxprocs",
@@ -294,6 +297,27 @@ def read_mem_stats() -> MemStats:
     by_size = tuple(map(SizeStats._make, sizes))
     collector = (last_ns / 1e9, pause_ns, collections, _forced_gc, _gc.isenabled())
     return MemStats._make((*counts, *collector, by_size))
+
+
+def find_leaks() -> list[Leak]:
+    """Collect garbage, and return the goroutines that were found to wait for ever.
+
+    A goroutine is leaked when it waits, without a timeout, on a channel, `select`, Mutex,
+    RWMutex, WaitGroup, Semaphore or Cond that nobody can reach but itself and other leaked
+    ones: nothing can wake it. Each garbage collection looks for them, those of young objects
+    ten times a second at most. A leaked goroutine is ended, as by `goexit`: its `finally`
+    blocks and deferred calls run, and what it held is free. (Go's goroutine leak profile
+    names them, and lets them be.)
+
+    None is named that something could still wake; some others are not found, as those of a
+    `context.scope`, and those whose channel is referred to by C code on their stack.
+
+    Returns:
+        Those found since the last call, the oldest first; of very many the last 1,000.
+    """
+    _gc.collect()
+    _runtime._look_for_leaks()
+    return _leaks.take()
 
 
 class BlockingStats(NamedTuple):

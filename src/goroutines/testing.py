@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Generator
 
-from goroutines import _runtime
+from goroutines import _leaks, _runtime
 from goroutines._runtime import Goroutine, current, goroutines, sleep
 
 __all__ = ["fake_clock", "no_leaks", "wait_all_blocked"]
@@ -54,19 +54,32 @@ def _left(before: set[Goroutine], grace: float) -> list[Goroutine]:
         pause = min(pause * 2, 0.02)
 
 
+def _story(g: Goroutine) -> str:
+    """Tell of a goroutine that is alive."""
+    state, place = g.wait_reason or g.state, _leaks.parked_at(g)
+    at = f" at {place}" if place is not None else ""
+    return f"{g.name} [{state}{at}], created by {g.created_by}"
+
+
 @contextlib.contextmanager
 def no_leaks(grace: float = 1.0) -> Generator[None]:
     """Raise AssertionError if goroutines started in the block are alive after it.
 
-    They get `grace` seconds to end. The error names each with what it waits for and where
-    it was started. An exception that leaves the block is not hidden by this.
+    They get `grace` seconds to end. The error names each with what it waits for and where,
+    and where it was started. Those count too that a garbage collection ended in the block,
+    since nothing could wake them (`runtime.find_leaks`). An exception that leaves the block
+    is not hidden by this.
     """
     before = {*goroutines(), current()}
-    yield
-    left = _left(before, grace)
-    if left:
-        lines = "".join(
-            f"\n  {g.name} [{g.wait_reason or g.state}], created by {g.created_by}" for g in left
-        )
-        many = f"{len(left)} goroutines were" if len(left) > 1 else "a goroutine was"
+    with _leaks.watch() as ended:
+        yield
+        left = _left(before, grace)
+        if left:
+            _runtime._look_for_leaks()  # which of them are beyond hope
+        hopeless = [leak for leak in ended if leak.goroutine not in before]
+    known = {leak.goroutine for leak in hopeless}
+    stories = [_story(g) for g in left if g not in known] + [str(leak) for leak in hopeless]
+    if stories:
+        many = f"{len(stories)} goroutines were" if len(stories) > 1 else "a goroutine was"
+        lines = "".join(f"\n  {story}" for story in stories)
         raise AssertionError(f"{many} left behind:{lines}")

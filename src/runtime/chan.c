@@ -607,14 +607,33 @@ typedef struct {
 
 static PyTypeObject *iter_type;
 
+static inline void
+count_iterator(Chan *c, int32_t n)
+{
+#ifdef Py_GIL_DISABLED
+    atomic_fetch_add_explicit(&c->iters, n, memory_order_relaxed);
+#else
+    int32_t was = atomic_load_explicit(&c->iters, memory_order_relaxed);
+    atomic_store_explicit(&c->iters, was + n, memory_order_relaxed);
+#endif
+}
+
 static PyObject *
 Chan_iter(Chan *c)
 {
     ChanIter *it = (ChanIter *)iter_type->tp_alloc(iter_type, 0);
     if (it != NULL) {
         it->chan = (Chan *)Py_NewRef((PyObject *)c);
+        count_iterator(c, 1);
     }
     return (PyObject *)it;
+}
+
+/* The channel of an iterator; NULL: this is none. */
+Chan *
+chan_of_iterator(PyObject *o)
+{
+    return Py_TYPE(o) == iter_type ? ((ChanIter *)o)->chan : NULL;
 }
 
 static PyObject *
@@ -636,7 +655,8 @@ ChanIter_dealloc(ChanIter *it)
 {
     PyTypeObject *type = Py_TYPE(it);
     PyObject_GC_UnTrack(it);
-    Py_TRASHCAN_BEGIN(it, ChanIter_dealloc) Py_CLEAR(it->chan);
+    Py_TRASHCAN_BEGIN(it, ChanIter_dealloc) count_iterator(it->chan, -1);
+    Py_CLEAR(it->chan);
     type->tp_free(it);
     Py_DECREF(type);
     Py_TRASHCAN_END

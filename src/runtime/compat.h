@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * compat.h: all that differs between CPython versions, in one place.
+ * compat.h: all that differs between CPython versions, in one place (but for what
+ * leak.c asks of frames: frames.h).
  *
  * A switch of goroutines must carry along what CPython keeps in the thread
  * state for the code that runs on it.  PyState is that set; pystate_save,

@@ -118,7 +118,9 @@ park_for_signal(M *m, Cond *c, Place *p, int64_t ns)
     g_will_wait(g);
     p->g = g;
     UNLOCK(&c->mu);
+    g->sg.elem = (PyObject *)c; /* the reference is Cond_wait's */
     Wake how = gopark(m, g, ns, WAIT_COND);
+    g->sg.elem = NULL;
     return how == WAKE_READY ? 0 : wake_error(g, how, "wait", (PyObject *)c);
 }
 

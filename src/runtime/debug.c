@@ -92,7 +92,9 @@ deadlock_report(PyObject *self, PyObject *unused)
     bool held_back;
     (void)self;
     (void)unused;
+    sched.reporting = true; /* who waits for ever is not ended meanwhile, but told of */
     PyObject *exc = PyObject_CallNoArgs(sched.deadlock);
+    sched.reporting = false;
     if (exc == NULL) {
         return NULL;
     }

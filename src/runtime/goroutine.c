@@ -4,7 +4,8 @@
  *
  * The object is the G.  It is not tracked by the garbage collector: while it
  * lives the runtime itself holds it (it is a root), and when it ends it drops
- * all that it held, so no cycle can run through it.
+ * all that it held, so no cycle can run through it.  One that waits for ever is
+ * ended by leak.c.
  */
 #include "runtime.h"
 

@@ -384,6 +384,7 @@ rt_after_fork(PyObject *mod, PyObject *unused)
     blocking_after_fork();
     native_after_fork();
     procs_after_fork();
+    leaks_after_fork();
     if (getm() == NULL) {
         return NULL;
     }
@@ -403,6 +404,14 @@ rt_shutdown(PyObject *mod, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Whether a collection is of the oldest generation. */
+static bool
+is_oldest(PyObject *info)
+{
+    PyObject *generation = PyDict_GetItemString(info, "generation");
+    return generation != NULL && PyLong_AsLong(generation) == 2;
+}
+
 /* Whether a collection looks at all objects.  Without a GIL each one does. */
 static bool
 collects_all(PyObject *info)
@@ -411,8 +420,7 @@ collects_all(PyObject *info)
     (void)info;
     return true;
 #else
-    PyObject *generation = PyDict_GetItemString(info, "generation");
-    return generation != NULL && PyLong_AsLong(generation) == 2;
+    return is_oldest(info);
 #endif
 }
 
@@ -442,6 +450,9 @@ rt_gc_event(PyObject *mod, PyObject *args)
         else {
             mem_trim();
         }
+    }
+    if (!start && tls_m != NULL) {
+        leaks_after_collection(tls_m, is_oldest(info));
     }
     Py_RETURN_NONE;
 }
@@ -582,9 +593,10 @@ module_exec(PyObject *mod)
         once_add_types(mod) < 0 || atomic_add_types(mod) < 0 || cache_add_types(mod) < 0 ||
         timer_add_types(mod) < 0 || scope_add_types(mod) < 0 || future_add_types(mod) < 0 ||
         pool_add_types(mod) < 0 || netpoll_add_functions(mod) < 0 || procs_add_functions(mod) < 0 ||
-        sysmon_add_functions(mod) < 0 || socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 ||
-        native_add_functions(mod) < 0 || memory_add_types(mod) < 0 || mem_add_functions(mod) < 0 ||
-        limit_add_functions(mod) < 0 || threads_init() < 0) {
+        sysmon_add_functions(mod) < 0 || leak_add_functions(mod) < 0 ||
+        socket_add_functions(mod) < 0 || lock_add_types(mod) < 0 || native_add_functions(mod) < 0 ||
+        memory_add_types(mod) < 0 || mem_add_functions(mod) < 0 || limit_add_functions(mod) < 0 ||
+        threads_init() < 0) {
         return -1;
     }
     arena_cache_install();

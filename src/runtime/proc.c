@@ -746,9 +746,10 @@ wait_queued(M *m, WaitQ *q, Lock *mu, int64_t ns, WaitReason why, const char *op
     G *g = m->curg;
     g_will_wait(g);
     UNLOCK(mu);
-    Py_INCREF(o); /* its owner may drop it meanwhile */
+    g->sg.elem = Py_NewRef(o); /* its owner may drop it meanwhile */
     int r = 0;
     Wake how = gopark(m, g, ns, why);
+    g->sg.elem = NULL;
     if (how != WAKE_READY) {
         LOCK(mu);
         waitq_remove(q, &g->sg);

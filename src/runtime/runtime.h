@@ -123,7 +123,8 @@ typedef enum {
 struct Sudog {
     Sudog *next, *prev; /* in a WaitQ; guarded by the queue's lock */
     G *g;
-    PyObject *elem; /* owned: the value to send, or the value handed over */
+    PyObject *elem; /* owned: the value to send, or the value handed over; or, in a wait
+                       that hands nothing over, the object that is waited for */
     union {
         Chan *chan;
         Py_ssize_t n; /* what a waiter for a count wants of it */
@@ -362,6 +363,7 @@ typedef struct {
     _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     _Atomic(uint64_t) npreempts, nwakes, nsteals, ncollections; /* for schedtrace */
     bool finalizing;
+    bool reporting; /* a deadlock: leak.c */
     bool vars_apart;  /* `threading` is patched: goroutines have ThreadVars of their own */
     bool traced; /* threading.settrace or setprofile was called: begin_trace is called */
     bool loops_park;  /* `selectors` is patched: event loops let others run */
@@ -375,6 +377,9 @@ typedef struct {
     PyObject *run_signals;     /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
     PyObject *report_stuck;    /* (goroutine, seconds, frames) -> None: the watchdog's */
+    PyObject *leak_found;      /* (goroutine, in_run) -> None: it is about to be ended */
+    PyObject *leak_measure;    /* (code, lasti) -> (slots, held): leak.c */
+    PyObject *deferring;       /* the records of @defers, by frame */
 } Sched;
 
 extern HIDDEN Sched sched;
@@ -756,6 +761,7 @@ struct Chan {
     bool closed;
     bool timed;  /* a timer's: timer.c */
     bool sealed; /* closed, a timer's or a context's: nobody may send */
+    _Atomic(int32_t) iters; /* iterators that hold it; not by mu */
     Py_ssize_t cap, len, head;
     PyObject **buf; /* ring of owned references */
     WaitQ recvq;    /* empty unless the buffer is empty (or cap is 0) */
@@ -779,6 +785,8 @@ HIDDEN void raise_closed(Chan *c, const char *what, Py_ssize_t index);
 HIDDEN int chan_add_types(PyObject *mod);
 HIDDEN int select_add_types(PyObject *mod);
 HIDDEN Chan *chan_arg(PyObject *o, const char *who);
+HIDDEN Chan *chan_of_iterator(PyObject *o);
+HIDDEN bool is_select(PyObject *o);
 
 /* ---- timer.c: channels that tick, Timer, Ticker -------------------------------------------- */
 
@@ -866,6 +874,12 @@ HIDDEN PyObject *pool_set_full(PyObject *mod, PyObject *exception);
 HIDDEN PyObject *pool_set_away_hook(PyObject *mod, PyObject *start);
 HIDDEN PyObject *pool_go_where_it_runs(PyObject *mod, PyObject *fn);
 HIDDEN int pool_add_types(PyObject *mod);
+
+/* ---- leak.c: goroutines that nothing can wake ------------------------------------------------ */
+
+HIDDEN void leaks_after_collection(M *m, bool full);
+HIDDEN void leaks_after_fork(void);
+HIDDEN int leak_add_functions(PyObject *mod);
 
 /* ---- sema.c, blocking.c, debug.c, goroutine.c --------------------------------------------- */
 

@@ -329,6 +329,9 @@ wait_for_one(M *m, Case *const *cases, Py_ssize_t n, int64_t ns, LockOrder *orde
     }
     g_will_wait(g);
     enqueue_all(g, sgs, cases, n);
+    g->sg.next = sgs; /* for leak.c; the last one is in truth what was passed */
+    g->sg.index = (int32_t)n;
+    g->sg.prev = (Sudog *)cases;
     order_unlock(order);
     WaitReason why = n > 0 ? WAIT_SELECT : WAIT_SELECT_NO_CASES;
     Wake how =
@@ -469,6 +472,14 @@ select_(PyObject *mod, PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
         return NULL;
     }
     return select_cases(m, (Case *const *)args, nargs, ns);
+}
+
+/* Whether o is the function select. */
+bool
+is_select(PyObject *o)
+{
+    return PyCFunction_Check(o) &&
+           PyCFunction_GET_FUNCTION(o) == (PyCFunction)(void (*)(void))select_;
 }
 
 typedef struct {
