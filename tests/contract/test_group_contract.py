@@ -123,6 +123,7 @@ def test_limit() -> None:
             g.go(task)
         starter = go(lambda: [g.go(task) for _ in range(10)])
         parked(starter)
+        until(lambda: meter.now == 3, "that three run")
         gate.open()
         starter.join()
     assert (meter.peak, meter.total) == (3, 13)
@@ -180,14 +181,16 @@ def test_all_failures_in_order() -> None:
 
     def task(i: int) -> None:
         gates[i].wait()
+        while i > 0 and not futures[i - 1].done():
+            gosched()  # on another thread it may only just be failing
         try:
             raise errors[i]
         finally:
             if i < 4:
                 gates[i + 1].open()
 
+    futures: list[Any] = []
     with pytest.raises(ExceptionGroup) as caught, Group() as g:
-        futures = []
         for i in range(5):
             futures.append(g.go(task, i))
             g.go(gosched)

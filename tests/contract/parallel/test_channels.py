@@ -529,6 +529,8 @@ def test_select_is_fair() -> None:
 
     feeders = spread(4, feed)
     found = pick()
+    # The system may let a feeder's thread wait for longer than all that takes.
+    within(lambda: found.update(pick()) or len(found) == 4, f"that all 4 are in {found}")
     stop.close()
     feeders.join()
     assert set(found) == {0, 1, 2, 3}, (found, runtime.gomaxprocs())
