@@ -568,5 +568,4 @@ def test_calls_from_threads() -> None:
     opener = go(open_when_joined)
     in_thread(lambda: (ready.send(None), out.append(group.do("key", lambda: "own"))))
     dead(leader, opener)
-    assert out[0][0] == "value"
-    assert out[1][0] in ("value", "own")
+    assert sorted(value for value, _ in out) in (["value"] * 2, ["own", "value"])
