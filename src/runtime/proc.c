@@ -74,7 +74,7 @@ const char *const wait_reason_name[WAIT_REASONS] = {
 void
 m_rouse(M *m)
 {
-    if (m != NULL && atomic_exchange(&m->sleeping, false)) {
+    if (m != NULL && atomic_load(&m->sleeping) && atomic_exchange(&m->sleeping, false)) {
         atomic_fetch_add_explicit(&sched.nwakes, 1, memory_order_relaxed);
         netpoll_break(m);
     }

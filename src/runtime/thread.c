@@ -60,10 +60,11 @@ this_is_main_thread(void)
 static M *
 m_alloc(PyThreadState *ts)
 {
-    M *m = calloc(1, sizeof(M));
+    M *m = aligned_alloc(CACHE_LINE, sizeof(M));
     if (m == NULL) {
         return NULL;
     }
+    memset(m, 0, sizeof(M));
     m->ts = ts;
     m->wakefd = m->pollfd = -1;
     m->look_tick = UINT32_MAX - 1; /* no report yet */
