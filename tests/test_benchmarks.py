@@ -105,10 +105,12 @@ def test_quick_run_of_memory():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("without Go: ")
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()]
+    table, end = done.stdout.split("\n\n")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
     names = {row[0] for row in rows}
     assert names >= {"make-16", "make-1048576", "use-65536", "slicing", "append", "reuse"}
     assert all(float(row[1]) > 0 for row in rows[2:])
+    assert end.startswith("1 GB of mixed sizes: resident ")
 
 
 @pytest.mark.slow

@@ -98,8 +98,13 @@ deadlock_report(PyObject *self, PyObject *unused)
     if (exc == NULL) {
         return NULL;
     }
-    if (PyExceptionInstance_Check(exc) && deadlock_suspected(m, &held_back)) {
-        g_interrupt(sched.maing, exc);
+    if (PyExceptionInstance_Check(exc)) {
+        if (deadlock_suspected(m, &held_back)) {
+            g_interrupt(sched.maing, exc);
+        }
+        else { /* another M was just awake: look again when this one is idle */
+            m->look_tick = m->tick - 1;
+        }
     }
     Py_DECREF(exc);
     Py_RETURN_NONE;

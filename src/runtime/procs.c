@@ -276,17 +276,35 @@ proc_work(M *m)
     UNLOCK_SCHED();
 }
 
+/* A proc has ended; or it could not start, and those that there are do the work. */
+static void
+count_out(bool failed)
+{
+    LOCK_SCHED();
+    procs.nstarted--;
+    recount();
+    if (failed) {
+        atomic_store(&next_wake, nanotime() + GAP_MOST);
+    }
+    pthread_cond_broadcast(&procs.ended);
+    UNLOCK_SCHED();
+}
+
 static void
 proc_main(void *arg)
 {
     char name[16];
     int number = (int)(intptr_t)arg;
+    bool failed = false;
     snprintf(name, sizeof(name), "go-proc-%u", (unsigned)number % 1000);
     pthread_setname_np(pthread_self(), name);
     PyGILState_STATE gil = PyGILState_Ensure();
     M *m = getm();
     if (m == NULL) {
         PyErr_WriteUnraisable(NULL);
+    }
+    else if (netpoll_open(m) < 0) {
+        failed = true; /* no descriptors: goroutines here could not wait for any */
     }
     else {
         LOCK_SCHED();
@@ -297,10 +315,7 @@ proc_main(void *arg)
         proc_work(m);
     }
     PyGILState_Release(gil);
-    LOCK_SCHED();
-    procs.nstarted--;
-    pthread_cond_broadcast(&procs.ended);
-    UNLOCK_SCHED();
+    count_out(failed);
 }
 
 /* Signals are the main thread's. */
@@ -312,11 +327,8 @@ start_proc(int number)
     bool ok = PyThread_start_new_thread(proc_main, (void *)(intptr_t)number) !=
               PYTHREAD_INVALID_THREAD_ID;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (!ok) { /* those that there are do the work */
-        LOCK_SCHED();
-        procs.nstarted--;
-        atomic_store(&next_wake, nanotime() + GAP_MOST);
-        UNLOCK_SCHED();
+    if (!ok) {
+        count_out(true);
     }
 }
 

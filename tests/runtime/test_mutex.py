@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from goroutines import Chan, Mutex, RWMutex, WaitGroup, go, gosched, run, sleep
+from goroutines.sync.atomic import Int64
 
 from ..conftest import EXACT_ORDER, in_thread, parked, run_program, scaled, until
 
@@ -715,7 +716,7 @@ def test_rw_exclusion_at_random() -> None:
     """Whatever mixture of calls: writers alone, readers never with one, none lost."""
     rng = random.Random(2)
     rw = RWMutex()
-    readers = writers = 0
+    readers, writers = Int64(), 0  # there are several readers at a time
 
     def attempt(try_: Callable[[], bool], lock: Callable[..., None]) -> bool:
         way = rng.random()
@@ -728,22 +729,22 @@ def test_rw_exclusion_at_random() -> None:
         return True
 
     def work() -> None:
-        nonlocal readers, writers
+        nonlocal writers
         for _ in range(scaled(30)):
             if rng.random() < 0.3:
                 if attempt(rw.try_lock, rw.lock):
-                    assert (readers, writers) == (0, 0)
+                    assert (readers.load(), writers) == (0, 0)
                     writers += 1
                     gosched()
-                    assert (readers, writers) == (0, 1)
+                    assert (readers.load(), writers) == (0, 1)
                     writers -= 1
                     rw.unlock()
             elif attempt(rw.try_rlock, rw.rlock):
-                readers += 1
+                readers.add(1)
                 assert writers == 0
                 gosched()
                 assert writers == 0
-                readers -= 1
+                readers.add(-1)
                 rw.runlock()
             gosched()
 

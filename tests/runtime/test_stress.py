@@ -524,7 +524,9 @@ def test_panics_interrupt_main_anywhere(seed: int) -> None:
             except Panic as panic:
                 assert isinstance(panic.__cause__, ValueError)
                 caught[0] += 1
-        for _ in range(len(spawned) + 1):  # those that are still on their way
+        left = len(spawned) + 1  # panics that may still be on their way
+        while left > 0 or not all(g.done for g in spawned):
+            left -= 1
             try:
                 sleep(0.0001)
             except Panic:

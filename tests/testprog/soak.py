@@ -749,6 +749,8 @@ class Soak:
         for _ in range(3):
             gc.collect()
         left = {fd: name for fd, name in open_files().items() if fd not in known}
+        if runtime.gomaxprocs() > 1:  # a thread that was started meanwhile has a netpoll of its own
+            left = {fd: name for fd, name in left.items() if "[event" not in name}
         if left:
             LEDGER.violation(f"{len(left)} descriptors left open: {left}")
         if self.server.exchanges:
