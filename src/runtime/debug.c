@@ -34,7 +34,7 @@ nothing_can_wake(M *self)
 {
     return atomic_load(&sched.ntimers) == 0 && atomic_load(&sched.nblocking) == 0 &&
            atomic_load(&sched.npollwait) == 0 && sched.maing != NULL &&
-           sched.maing->status == G_WAITING && nothing_runnable(self);
+           sched.maing->status == G_WAITING && sched.quiet.first == NULL && nothing_runnable(self);
 }
 
 static bool

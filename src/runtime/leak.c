@@ -441,7 +441,8 @@ is_candidate(G *g)
         g->insists) {
         return false;
     }
-    if (loaded_in(g) != NULL && (g->m->curg != NULL || !atomic_load(&g->m->sleeping))) {
+    M *m = g->m;
+    if (loaded_in(g) != NULL && (m->curg != NULL || !(atomic_load(&m->sleeping) || m->spins))) {
         return false; /* its thread runs a destructor or the like on top of it */
     }
     bool any = false;

@@ -411,9 +411,12 @@ def test_model(seed: int) -> None:
 
     def start() -> list[Chan[object]]:
         channels: list[Chan[object]] = [Chan() for _ in range(count)]
+        gs: list[Goroutine] = []
         for i in range(count):
             what = hold(rng, [channels[k] for k in held[i]])
-            go(waiter, [channels[k] for k in wanted[i]], what).name = str(i)
+            gs.append(go(waiter, [channels[k] for k in wanted[i]], what))
+            gs[i].name = str(i)
+        until(lambda: all(g.state == "waiting" for g in gs), "that all wait")
         return [channels[k] for k in keep]
 
     kept = start()
