@@ -41,6 +41,7 @@
 #include "runtime.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <time.h>
 
@@ -363,6 +364,15 @@ netpoll_look(M *m)
     return m->npollwait > 0 && ready_all(m, events, backend_wait(m, 0, NULL, events));
 }
 
+/* Whether m, which sleeps, is about to wake for an event.  From any thread, with
+ * sched.mu held. */
+bool
+netpoll_pending(M *m)
+{
+    struct pollfd fd = {.fd = m->pollfd, .events = POLLIN};
+    return m->npollwait > 0 && fd.fd >= 0 && poll(&fd, 1, 0) > 0;
+}
+
 /* ---- sleep ------------------------------------------------------------------------- */
 
 /* With the main thread's signals held back, is there a handler to run? */
@@ -413,6 +423,9 @@ netpoll_sleep(M *m, int64_t ns)
         }
         else {
             nap(ns);
+        }
+        if (n > 0) {
+            atomic_store(&m->sleeping, false); /* there is work, and others ask */
         }
         PyEval_RestoreThread(ts);
         ready_all(m, events, n);

@@ -247,6 +247,18 @@ until_timer(M *m)
     return when == FOREVER ? FOREVER : when - clock_now();
 }
 
+static bool
+others_have_events(M *self)
+{
+    bool any = false;
+    LOCK_SCHED();
+    for (M *m = sched.ms; m != NULL && !any; m = m->next) {
+        any = m != self && netpoll_pending(m);
+    }
+    UNLOCK_SCHED();
+    return any;
+}
+
 /* For tests, when no goroutine of any thread can run: wake those that wait for
  * just this, or else let a stopped clock jump.  True: there is work. */
 static bool
@@ -257,6 +269,9 @@ all_is_quiet(M *m)
     }
     if (netpoll_look(m)) {
         return true; /* what has come, and was not looked for yet */
+    }
+    if (others_have_events(m) || !nothing_runnable(m)) {
+        return false; /* who is woken by them, or was just then, asks again */
     }
     G *wake = NULL;
     LOCK_SCHED();

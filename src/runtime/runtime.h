@@ -734,6 +734,7 @@ HIDDEN void netpoll_closed(int fd);
 HIDDEN void netpoll_wake(int fd);
 HIDDEN void netpoll_fresh(int fd);
 HIDDEN bool netpoll_look(M *m);
+HIDDEN bool netpoll_pending(M *m);
 HIDDEN int netpoll_add_functions(PyObject *mod);
 HIDDEN int socket_add_functions(PyObject *mod);
 HIDDEN int lock_add_types(PyObject *mod);

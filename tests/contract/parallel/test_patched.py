@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from goroutines import go, sleep
 from goroutines.sync.atomic import Int64
+from goroutines.testing import wait_all_blocked
 
 from .tools import alone, scaled, spread, thread_id, within
 
@@ -224,6 +225,27 @@ def pairs(count: int) -> Iterator[tuple[socket.socket, socket.socket]]:
             a = socket.create_connection(server.getsockname())
             b, _ = server.accept()
             yield a, b
+
+
+@alone(2, 8, patched=True)
+def test_wait_all_blocked_with_data_for_other_threads() -> None:
+    """Data that lies there for goroutines of other threads is read before it comes back."""
+    pairs = [socket.socketpair() for _ in range(4)]
+    read = Int64()
+
+    def work(i: int) -> None:
+        while pairs[i][1].recv(1):
+            read.add(1)
+
+    workers = spread(4, work)
+    for k in range(1, scaled(300)):
+        for sender, _ in pairs:
+            sender.send(b"x")
+        wait_all_blocked()
+        assert read.load() == 4 * k
+    for sender, _ in pairs:
+        sender.close()
+    workers.join()
 
 
 @alone(patched=True)
