@@ -31,6 +31,26 @@ typedef struct {
 /* Calls that move more than this let other threads run meanwhile. */
 #define MUCH SCRATCH
 
+#ifdef Py_GIL_DISABLED
+#define NOWAIT_LOCKS 64
+static Lock nowait_mu[NOWAIT_LOCKS];
+#define LOCK_SOCKET(s) LOCK(&nowait_mu[((uintptr_t)(s) >> 6) % NOWAIT_LOCKS])
+#define UNLOCK_SOCKET(s) UNLOCK(&nowait_mu[((uintptr_t)(s) >> 6) % NOWAIT_LOCKS])
+#else
+#define LOCK_SOCKET(s) ((void)0)
+#define UNLOCK_SOCKET(s) ((void)0)
+#endif
+
+/* What its user set: another thread may be in call_nowait. */
+static int64_t
+timeout_of(Socket *s)
+{
+    LOCK_SOCKET(s);
+    int64_t timeout = s->timeout;
+    UNLOCK_SOCKET(s);
+    return timeout;
+}
+
 /* ---- waiting ---------------------------------------------------------------------------- */
 
 /* The call said EAGAIN: wait to try again.  -1 with an exception: it is a
@@ -38,15 +58,16 @@ typedef struct {
 static int
 wait_ready(M *m, Socket *s, int mode, int64_t *began)
 {
-    if (s->timeout == 0) {
+    int64_t timeout = timeout_of(s);
+    if (timeout == 0) {
         errno = EAGAIN;
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    if (*began == 0 && s->timeout > 0) {
+    if (*began == 0 && timeout > 0) {
         *began = clock_now();
     }
-    int64_t left = time_left(s->timeout, *began);
+    int64_t left = time_left(timeout, *began);
     PollResult r = left == 0 ? POLL_TIMEOUT : netpoll_wait(m, (PollWant){s->fd, mode}, left, true);
     if (r == POLL_TIMEOUT) {
         PyErr_SetString(PyExc_TimeoutError, "timed out");
@@ -308,16 +329,6 @@ sock_sendall(Socket *s, PyObject *const *args, Py_ssize_t nargs)
 
 /* ---- every other call ------------------------------------------------------------------------ */
 
-#ifdef Py_GIL_DISABLED
-#define NOWAIT_LOCKS 64
-static Lock nowait_mu[NOWAIT_LOCKS];
-#define LOCK_SOCKET(s) LOCK(&nowait_mu[((uintptr_t)(s) >> 6) % NOWAIT_LOCKS])
-#define UNLOCK_SOCKET(s) UNLOCK(&nowait_mu[((uintptr_t)(s) >> 6) % NOWAIT_LOCKS])
-#else
-#define LOCK_SOCKET(s) ((void)0)
-#define UNLOCK_SOCKET(s) ((void)0)
-#endif
-
 /* Call fn(*args) while the socket s is non-blocking for CPython.  Nobody else may
  * see it so: code that looks for signals in between is not preempted, and other
  * threads' calls come after it (CPython's SSL objects let in one at a time, too). */
@@ -338,16 +349,29 @@ call_nowait(M *m, Socket *s, PyObject *fn, PyObject *const *args, Py_ssize_t nar
     return r;
 }
 
-/* _sock_timeout(sock): its gettimeout(), also while another thread is in call_nowait. */
+/* _sock_timeout(sock): its gettimeout(). */
 static PyObject *
 rt_sock_timeout(PyObject *mod, PyObject *sock)
 {
     (void)mod;
-    Socket *s = (Socket *)sock;
-    LOCK_SOCKET(s);
-    int64_t timeout = s->timeout;
-    UNLOCK_SOCKET(s);
-    return timeout < 0 ? Py_NewRef(Py_None) : PyFloat_FromDouble((double)timeout * 1e-9);
+    int64_t timeout = timeout_of((Socket *)sock);
+    return timeout < 0 ? Py_NewRef(Py_None) : PyFloat_FromDouble((double)timeout / 1e9);
+}
+
+/* _sock_locked(sock, fn, *args): fn(sock, *args), which asks for or sets its timeout, while
+ * no other thread is in call_nowait. */
+static PyObject *
+rt_sock_locked(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
+{
+    (void)mod;
+    if (!count_ok("_sock_locked", nargs, 2, 3)) {
+        return NULL;
+    }
+    PyObject *call[] = {args[0], nargs > 2 ? args[2] : NULL};
+    LOCK_SOCKET(args[0]);
+    PyObject *r = PyObject_Vectorcall(args[1], call, (size_t)nargs - 1, NULL);
+    UNLOCK_SOCKET(args[0]);
+    return r;
 }
 
 static bool
@@ -373,7 +397,7 @@ rt_sock_call(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
     }
     for (;;) {
         PyObject *r = call_nowait(m, s, args[2], args + 3, nargs - 3);
-        if (r != NULL || s->timeout == 0 || !would_block()) {
+        if (r != NULL || !would_block() || timeout_of(s) == 0) {
             return r;
         }
         PyErr_Clear();
@@ -474,6 +498,8 @@ static PyMethodDef functions[] = {
     METHOD("_sock_call", rt_sock_call, METH_FASTCALL, PyDoc_STR("For patch: call until ready.")),
     METHOD("_sock_nowait", rt_sock_nowait, METH_FASTCALL, PyDoc_STR("For patch: call once.")),
     METHOD("_sock_timeout", rt_sock_timeout, METH_O, PyDoc_STR("For patch: its gettimeout().")),
+    METHOD("_sock_locked", rt_sock_locked, METH_FASTCALL,
+           PyDoc_STR("_sock_locked(sock, fn, *args)\n--\n\nfn(sock, *args), about its timeout.")),
     METHOD("_sock_wait", rt_sock_wait, METH_FASTCALL, PyDoc_STR("For patch: wait until ready.")),
     METHOD("_sock_methods", rt_sock_methods, METH_O, PyDoc_STR("For patch: recv, send, ...")),
     METHOD("_sock_layout_ok", rt_sock_layout_ok, METH_VARARGS, PyDoc_STR("For patch: a check.")),

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import socket
+import sysconfig
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -167,8 +169,10 @@ _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
 def _connect(self: Any, address: Any, deadline: float | None) -> None:
     error: int = _runtime._sock_nowait(self, _raw.connect_ex, self, address)
     began = error in _UNDER_WAY
-    while error in _UNDER_WAY:
-        if error == errno.EAGAIN and self.family == socket.AF_UNIX:
+    while error in _UNDER_WAY or error == errno.EINTR:
+        if error == errno.EINTR:
+            pass  # what it came to, the next call tells
+        elif error == errno.EAGAIN and self.family == socket.AF_UNIX:
             _pause_for_backlog(deadline)
         elif not _runtime._sock_wait(self, WRITE, deadline):
             raise TimeoutError("timed out")
@@ -193,6 +197,17 @@ def _sendfile_use_sendfile(original: Callable[..., int]) -> Callable[..., int]:
             return original(self, *args, **kwargs)
 
     return sendfile
+
+
+def _locked(name: str) -> Callable[..., Any]:
+    """Keep another thread's call, for which the socket is non-blocking, from being seen."""
+    fn = getattr(_raw, name)
+
+    @functools.wraps(fn)
+    def method(self: Any, /, *args: Any) -> Any:
+        return _runtime._sock_locked(self, fn, *args)
+
+    return method
 
 
 # ---- names ---------------------------------------------------------------------------------
@@ -233,3 +248,8 @@ def install() -> None:
     private: Any = cls
     sendfile = _sendfile_use_sendfile(private._sendfile_use_sendfile)
     _registry.replace(cls, "_sendfile_use_sendfile", sendfile)
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        for name in ("gettimeout", "settimeout", "getblocking", "setblocking"):
+            _registry.replace(cls, name, _locked(name))
+        timeout = property(_runtime._sock_timeout, doc=_raw.timeout.__doc__)
+        _registry.replace(cls, "timeout", timeout)

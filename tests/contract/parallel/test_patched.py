@@ -19,7 +19,7 @@ from goroutines import go, sleep
 from goroutines.sync.atomic import Int64
 from goroutines.testing import wait_all_blocked
 
-from .tools import alone, scaled, spread, thread_id, within
+from .tools import TIMEOUT, alone, scaled, spread, thread_id, within
 
 WAYS = 8
 ROUNDS = scaled(200)
@@ -225,6 +225,57 @@ def pairs(count: int) -> Iterator[tuple[socket.socket, socket.socket]]:
             a = socket.create_connection(server.getsockname())
             b, _ = server.accept()
             yield a, b
+
+
+@alone(2, 8, patched=True)
+def test_one_socket_used_by_several_threads() -> None:
+    """Who reads, writes, accepts and asks for its timeout never sees it without one."""
+    a, b = socket.socketpair()
+    a.settimeout(TIMEOUT)
+    server = socket.create_server(("127.0.0.1", 0), backlog=ROUNDS)
+    piece, count = b"x" * 1000, scaled(500)
+    over = Int64()
+
+    def write() -> None:
+        for _ in range(count):
+            a.sendmsg([piece[:500], piece[500:]])
+
+    def read(sock: socket.socket) -> None:
+        left = count * len(piece)
+        while left:
+            left -= len(sock.recv(10_000) if left % 2 else sock.recvmsg(10_000)[0])
+
+    def answer() -> None:
+        for _ in range(count):
+            b.sendall(piece)
+
+    def ask() -> None:
+        while not over.load():
+            assert a.gettimeout() == a.timeout == TIMEOUT
+            assert a.getblocking()
+            assert server.gettimeout() is None
+            sleep(0)
+
+    def accept() -> None:
+        for _ in range(ROUNDS):
+            server.accept()[0].close()
+
+    def connect() -> None:
+        for _ in range(2 * ROUNDS):
+            socket.create_connection(server.getsockname()).close()
+
+    work = [write, lambda: read(a), answer, lambda: read(b), accept, accept, connect, ask]
+    done = Int64()
+
+    def run(i: int) -> None:
+        try:
+            work[i]()
+        finally:
+            over.add(done.add(1) >= len(work) - 1 or work[i] is ask)
+
+    spread(len(work), run).join()
+    for sock in a, b, server:
+        sock.close()
 
 
 @alone(2, 8, patched=True)
