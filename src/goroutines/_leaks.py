@@ -65,7 +65,7 @@ _watchers: list[list[Leak]] = []
 def watch() -> Generator[list[Leak]]:
     """Give a list to which those are added that are found in the block, whoever takes them.
 
-    Not those of a `run()` that is under way: it ends all of its goroutines.
+    Not those of a `run()` that is under way, or of a plain thread: these end all of theirs.
     """
     leaks: list[Leak] = []
     _watchers.append(leaks)
@@ -75,8 +75,8 @@ def watch() -> Generator[list[Leak]]:
         _watchers[:] = [watcher for watcher in _watchers if watcher is not leaks]
 
 
-def found(goroutine: Goroutine, in_run: bool) -> None:
-    """Note a leaked goroutine, which still waits; in_run: `run()` would end it too."""
+def found(goroutine: Goroutine, would_end: bool) -> None:
+    """Note a leaked goroutine, which still waits; would_end: its `run()` or thread ends it too."""
     leak = Leak(
         goroutine,
         goroutine.wait_reason or "",
@@ -85,7 +85,7 @@ def found(goroutine: Goroutine, in_run: bool) -> None:
         _panic.describe(goroutine),
     )
     _found.append(leak)
-    for watcher in list(_watchers) if not in_run else ():
+    for watcher in list(_watchers) if not would_end else ():
         watcher.append(leak)
 
 

@@ -647,8 +647,9 @@ search_free(Search *s)
 static void
 end_leaked(G *g)
 {
-    PyObject *in_run = g->run != NULL && g->run->main != NULL ? Py_True : Py_False;
-    PyObject *r = PyObject_CallFunctionObjArgs(sched.leak_found, (PyObject *)g, in_run, NULL);
+    bool would_end = (g->run != NULL && g->run->main != NULL) || g->m->proc < 0;
+    PyObject *r = PyObject_CallFunctionObjArgs(sched.leak_found, (PyObject *)g,
+                                               would_end ? Py_True : Py_False, NULL);
     if (r == NULL) {
         PyErr_WriteUnraisable((PyObject *)g);
     }
@@ -765,10 +766,10 @@ rt_set_leak_hooks(PyObject *mod, PyObject *args)
 static PyMethodDef functions[] = {
     METHOD("_look_for_leaks", rt_look_for_leaks, METH_NOARGS,
            PyDoc_STR("_look_for_leaks(): find the goroutines that nothing can wake, end them.")),
-    METHOD(
-        "_set_leak_hooks", rt_set_leak_hooks, METH_VARARGS,
-        PyDoc_STR("_set_leak_hooks(found, measure, deferring): found(goroutine, in_run), before\n"
-                  "it is ended; measure(code, lasti) -> (slots, held); the records of @defers.")),
+    METHOD("_set_leak_hooks", rt_set_leak_hooks, METH_VARARGS,
+           PyDoc_STR(
+               "_set_leak_hooks(found, measure, deferring): found(goroutine, would_end), before\n"
+               "it is ended; measure(code, lasti) -> (slots, held); the records of @defers.")),
     {NULL, NULL, 0, NULL},
 };
 

@@ -380,7 +380,7 @@ typedef struct {
     PyObject *run_signals; /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
     PyObject *report_stuck; /* (goroutine, seconds, frames) -> None: the watchdog's */
-    PyObject *leak_found; /* (goroutine, in_run) -> None: it is about to be ended */
+    PyObject *leak_found; /* (goroutine, would_end) -> None: it is about to be ended */
     PyObject *leak_measure; /* (code, lasti) -> (slots, held): leak.c */
     PyObject *deferring; /* the records of @defers, by frame */
 } Sched;

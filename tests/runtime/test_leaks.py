@@ -355,6 +355,26 @@ def test_in_run() -> None:
     assert names == ["in_loop"]
 
 
+def test_a_plain_thread_ends_its_own() -> None:
+    """So does a plain thread that is still there: it ends its goroutines when it ends."""
+    names: list[str] = []
+    over = threading.Event()
+
+    def thread() -> None:
+        g = named(in_loop)
+        parked(g)
+        while not (over.is_set() and g.done):
+            gosched()
+
+    with no_leaks():
+        t = threading.Thread(target=thread)
+        t.start()
+        until(lambda: names.extend(x.goroutine.name for x in runtime.find_leaks()) or names)
+        over.set()
+        until(lambda: not t.is_alive())
+    assert names == ["in_loop"]
+
+
 # --- a model --------------------------------------------------------------------------------------
 
 
