@@ -360,26 +360,26 @@ typedef struct {
     G *maing;
     _Atomic(int64_t) next_id;
     _Atomic(int64_t) ngoroutines; /* started by go() and not dead */
-    _Atomic(int64_t) ntimers; /* armed timers that could wake somebody */
+    _Atomic(int64_t) ntimers;     /* armed timers that could wake somebody */
     WaitQ quiet; /* wait until nothing can run; guarded by mu */
-    _Atomic(int64_t) npollwait; /* goroutines that wait for a descriptor */
-    _Atomic(Py_ssize_t) nblocking; /* calls under way in the blocking pool */
+    _Atomic(int64_t) npollwait;      /* goroutines that wait for a descriptor */
+    _Atomic(Py_ssize_t) nblocking;   /* calls under way in the blocking pool */
     _Atomic(uint64_t) npreempts, nwakes, nsteals, ncollections; /* for schedtrace */
     bool finalizing;
     bool reporting; /* a deadlock: leak.c */
-    bool vars_apart; /* `threading` is patched: goroutines have ThreadVars of their own */
+    bool vars_apart;  /* `threading` is patched: goroutines have ThreadVars of their own */
     bool traced; /* threading.settrace or setprofile was called: begin_trace is called */
-    bool loops_park; /* `selectors` is patched: event loops let others run */
+    bool loops_park;  /* `selectors` is patched: event loops let others run */
 
     /* What the Python side supplies; owned. */
-    PyObject *uncaught; /* (goroutine, exc) -> exception for main, or None */
+    PyObject *uncaught;      /* (goroutine, exc) -> exception for main, or None */
     PyObject *deadlock; /* () -> the exception to raise in main, or None: not yet */
     PyObject *goroutine_exit, *channel_closed, *panic;
     PyObject *begin_trace; /* () -> None, in each new goroutine that has its own ThreadVars */
     PyObject *set_running_loop; /* asyncio's, once it is patched: 3.11, 3.12 */
-    PyObject *run_signals; /* C function: run the signal handlers */
+    PyObject *run_signals;     /* C function: run the signal handlers */
     PyObject *report_deadlock; /* C function: deadlock_report */
-    PyObject *report_stuck; /* (goroutine, seconds, frames) -> None: the watchdog's */
+    PyObject *report_stuck;    /* (goroutine, seconds, frames) -> None: the watchdog's */
     PyObject *leak_found; /* (goroutine, would_end) -> None: it is about to be ended */
     PyObject *leak_measure; /* (code, lasti) -> (slots, held): leak.c */
     PyObject *deferring; /* the records of @defers, by frame */
@@ -761,22 +761,22 @@ HIDDEN int sysmon_add_functions(PyObject *mod);
 
 struct Chan {
     PyObject_HEAD
-    Lock mu; /* guards all below */
+    Lock mu;         /* guards all below */
     bool closed;
-    bool timed; /* a timer's: timer.c */
+    bool timed;  /* a timer's: timer.c */
     bool sealed; /* closed, a timer's or a context's: nobody may send */
     _Atomic(int32_t) iters; /* iterators that hold it; not by mu */
     Py_ssize_t cap, len, head;
     PyObject **buf; /* ring of owned references */
-    WaitQ recvq; /* empty unless the buffer is empty (or cap is 0) */
-    WaitQ sendq; /* empty unless the buffer is full */
+    WaitQ recvq;    /* empty unless the buffer is empty (or cap is 0) */
+    WaitQ sendq;    /* empty unless the buffer is full */
     PyObject *weakrefs;
     int64_t when, period; /* of a timer's: the next tick (0: none), its period (0: once) */
 };
 
 typedef struct {
     PyObject_HEAD
-    Chan *chan; /* owned, or NULL: never ready */
+    Chan *chan;      /* owned, or NULL: never ready */
     PyObject *value; /* owned; NULL: a receive */
     bool is_send, want_ok;
 } Case;
@@ -825,7 +825,7 @@ typedef enum { /* from CANCELLED on it is done */
                FUTURE_PENDING,
                FUTURE_RUNNING,
                FUTURE_CANCELLED, /* by hand: set_running_or_notify_cancel is to come */
-               FUTURE_NOTIFIED, /* cancelled, and whoever would have done it knows */
+               FUTURE_NOTIFIED,  /* cancelled, and whoever would have done it knows */
                FUTURE_FINISHED,
 } FutureState;
 
@@ -835,24 +835,24 @@ typedef struct Future {
     PyObject_HEAD
     Lock mu;
     _Atomic(uint8_t) state; /* FutureState; written under mu, read by all */
-    uint8_t shown; /* what `_state` says while there are holders */
-    bool owes; /* done while held: tell the waiters later */
-    bool is_task; /* cancelling is final: nobody has to notice */
-    bool queued; /* stands in pool's queue; guarded by the pool's mu */
-    int holders; /* of its `_condition` */
+    uint8_t shown;          /* what `_state` says while there are holders */
+    bool owes;              /* done while held: tell the waiters later */
+    bool is_task;           /* cancelling is final: nobody has to notice */
+    bool queued;            /* stands in pool's queue; guarded by the pool's mu */
+    int holders;            /* of its `_condition` */
     PyObject *result, *exc; /* owned; one of them once FINISHED, then constant */
-    PyObject *callbacks; /* owned list, or NULL */
-    PyObject *waiters; /* owned list: concurrent.futures', or NULL */
-    PyObject *foreign; /* owned future of the executor that does the work, or NULL */
+    PyObject *callbacks;    /* owned list, or NULL */
+    PyObject *waiters;      /* owned list: concurrent.futures', or NULL */
+    PyObject *foreign;      /* owned future of the executor that does the work, or NULL */
     WaitQ q;
 
     /* The task, owned: of who runs it, or cancelled it before. */
     PyObject *fn, *args, *kwnames; /* args: positional, then keyword values; or NULL */
-    PyObject *context; /* a contextvars context, or NULL */
-    PyObject *outcome, *failure; /* of a Group's task, between _run and _finish */
-    PyObject *pool; /* owned; of who made it RUNNING or NOTIFIED */
-    const Run *run; /* that it was submitted in: to compare */
-    struct Future *next, *prev; /* in the pool's queue; guarded by its mu */
+    PyObject *context;             /* a contextvars context, or NULL */
+    PyObject *outcome, *failure;   /* of a Group's task, between _run and _finish */
+    PyObject *pool;                /* owned; of who made it RUNNING or NOTIFIED */
+    const Run *run;                /* that it was submitted in: to compare */
+    struct Future *next, *prev;    /* in the pool's queue; guarded by its mu */
 } Future;
 
 /* Whom to tell that a future is done. */

@@ -358,19 +358,23 @@ rt_sock_timeout(PyObject *mod, PyObject *sock)
     return timeout < 0 ? Py_NewRef(Py_None) : PyFloat_FromDouble((double)timeout / 1e9);
 }
 
-/* _sock_locked(sock, fn, *args): fn(sock, *args), which asks for or sets its timeout, while
- * no other thread is in call_nowait. */
+/* _sock_locked(fn, sock, *args): fn(sock, *args), which asks for or sets its timeout, while
+ * no other thread is in call_nowait.  A value may convert itself by code of Python's, which
+ * must not be preempted with the lock held. */
 static PyObject *
 rt_sock_locked(PyObject *mod, PyObject *const *args, Py_ssize_t nargs)
 {
+    M *m = getm();
     (void)mod;
-    if (!count_ok("_sock_locked", nargs, 2, 3)) {
+    if (m == NULL || !count_ok("_sock_locked", nargs, 2, PY_SSIZE_T_MAX)) {
         return NULL;
     }
-    PyObject *call[] = {args[0], nargs > 2 ? args[2] : NULL};
-    LOCK_SOCKET(args[0]);
-    PyObject *r = PyObject_Vectorcall(args[1], call, (size_t)nargs - 1, NULL);
-    UNLOCK_SOCKET(args[0]);
+    G *g = current_g(m);
+    LOCK_SOCKET(args[1]);
+    g->in_call = true;
+    PyObject *r = PyObject_Vectorcall(args[0], args + 1, (size_t)nargs - 1, NULL);
+    g->in_call = false;
+    UNLOCK_SOCKET(args[1]);
     return r;
 }
 
@@ -499,7 +503,7 @@ static PyMethodDef functions[] = {
     METHOD("_sock_nowait", rt_sock_nowait, METH_FASTCALL, PyDoc_STR("For patch: call once.")),
     METHOD("_sock_timeout", rt_sock_timeout, METH_O, PyDoc_STR("For patch: its gettimeout().")),
     METHOD("_sock_locked", rt_sock_locked, METH_FASTCALL,
-           PyDoc_STR("_sock_locked(sock, fn, *args)\n--\n\nfn(sock, *args), about its timeout.")),
+           PyDoc_STR("_sock_locked(fn, sock, *args)\n--\n\nfn(sock, *args), about its timeout.")),
     METHOD("_sock_wait", rt_sock_wait, METH_FASTCALL, PyDoc_STR("For patch: wait until ready.")),
     METHOD("_sock_methods", rt_sock_methods, METH_O, PyDoc_STR("For patch: recv, send, ...")),
     METHOD("_sock_layout_ok", rt_sock_layout_ok, METH_VARARGS, PyDoc_STR("For patch: a check.")),

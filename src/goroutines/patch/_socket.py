@@ -205,7 +205,7 @@ def _locked(name: str) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def method(self: Any, /, *args: Any) -> Any:
-        return _runtime._sock_locked(self, fn, *args)
+        return _runtime._sock_locked(fn, self, *args)
 
     return method
 
